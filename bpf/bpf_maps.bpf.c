@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * bpf_maps: every map of Culvert and no program.
+ *
+ * The agent loads it first, or finds its maps pinned; the five program objects then share those
+ * maps. Its skeleton is also where the Rust side finds every struct's layout.
+ */
+#include "lib/common.h"
+#include "lib/endpoint.h"
+#include "lib/event.h"
+#include "lib/flow.h"
+#include "lib/outcome.h"
+#include "lib/owned.h"
+#include "lib/service.h"
+#include "lib/sock_nat.h"
+#include "lib/uplink.h"
+
+/* Types that no map mentions are exported through a reference. */
+const struct event *unused_event __attribute__((unused));
+const enum hook *unused_hook __attribute__((unused));
+const enum outcome *unused_outcome __attribute__((unused));
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * One 16-byte address for both families, so that maps and programs exist once.
+ *
+ * IPv4 is stored v4-mapped, ::ffff:a.b.c.d (RFC 4291 section 2.5.5.2).
+ */
+#pragma once
+
+#include "common.h"
+
+/* Network byte order throughout. */
+struct addr {
+	union {
+		__be32 w[4];
+		__u64 d[2];
+	};
+};
+_Static_assert(sizeof(struct addr) == 16, "addr is map ABI");
+
+#define ADDR_V4_PREFIX bpf_htonl(0x0000ffff)
+
+static __always_inline void addr_set_v4(struct addr *addr, __be32 v4)
+{
+	addr->d[0] = 0;
+	addr->w[2] = ADDR_V4_PREFIX;
+	addr->w[3] = v4;
+}
+
+/* @v6 may be unaligned to eight bytes, as it is in a packet. */
+static __always_inline void addr_set_v6(struct addr *addr, const __be32 *v6)
+{
+	addr->w[0] = v6[0];
+	addr->w[1] = v6[1];
+	addr->w[2] = v6[2];
+	addr->w[3] = v6[3];
+}
+
+static __always_inline bool addr_is_v4(const struct addr *addr)
+{
+	return addr->d[0] == 0 && addr->w[2] == ADDR_V4_PREFIX;
+}
+
+static __always_inline bool addr_equal(const struct addr *a, const struct addr *b)
+{
+	return a->d[0] == b->d[0] && a->d[1] == b->d[1];
+}
+
+static __always_inline bool addr_is_zero(const struct addr *addr)
+{
+	return !(addr->d[0] | addr->d[1]);
+}

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What is fixed for the life of a loaded program, and what the agent may change under it.
+ *
+ * CONFIG lies in .rodata: the verifier knows its values and removes the branches they switch off.
+ * `settings` is a map, for the few words that change while programs run.
+ */
+#pragma once
+
+#include "addr.h"
+
+/* Set by the agent in each object before load. Ports are in host byte order, times in ticks
+ * (clock.h). */
+struct config {
+	/* SO_NETNS_COOKIE of the network namespace that is the node. */
+	__u64 host_netns_cookie;
+
+	/* Source of a pod's packet to itself through its own service. */
+	struct addr hairpin_v4;
+	struct addr hairpin_v6;
+
+	/* Inclusive. NodePorts come from here, SNAT ports never do. */
+	__u16 nodeport_min;
+	__u16 nodeport_max;
+
+	/* Inclusive. */
+	__u16 snat_port_min;
+	__u16 snat_port_max;
+
+	__u32 tcp_syn_timeout;
+	__u32 tcp_established_timeout;
+	__u32 tcp_closing_timeout;
+	__u32 udp_unreplied_timeout;
+	__u32 udp_stream_timeout;
+
+	/* Booleans. */
+	__u8 socket_lb;
+	__u8 socket_lb_host_only;
+	__u8 bind_protection;
+	__u8 nodeport;	   /* serve north-south traffic in bpf_host */
+	__u8 external_ips; /* serve externalIPs and LoadBalancer addresses */
+	__u8 bpf_host_routing;
+	__u8 spoof_check;
+	__u8 pad[5];
+};
+_Static_assert(sizeof(struct config) == 80, "config is ABI with the agent");
+
+const volatile struct config CONFIG = {};
+
+struct settings {
+	/* Moves when routes, neighbours' addresses or links changed: cached routes are looked up
+	 * again. */
+	__u32 route_epoch;
+	/* Bit mask of 1 << enum hook whose packets are traced into `events`. */
+	__u32 trace;
+};
+_Static_assert(sizeof(struct settings) == 8, "settings is map ABI");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct settings);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_RDONLY_PROG);
+} settings SEC(".maps");
+
+static __always_inline const struct settings *settings_get(void)
+{
+	const __u32 zero = 0;
+
+	return bpf_map_lookup_elem(&settings, &zero);
+}

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* What became of each packet: one counter an outcome and hook, per CPU. */
+#pragma once
+
+#include "common.h"
+
+enum hook {
+	HOOK_FROM_CONTAINER = 0,
+	HOOK_TO_CONTAINER = 1,
+	HOOK_FROM_NETDEV = 2,
+	HOOK_TO_NETDEV = 3,
+	HOOK_FROM_OVERLAY = 4,
+	HOOK_TO_OVERLAY = 5,
+	HOOK_XDP = 6,
+	HOOK_SOCKET = 7,
+	HOOK_MAX = 8,
+};
+
+/* Outcomes from DROP_FIRST on are drops. The numbers are ABI: append, never reorder. */
+enum outcome {
+	OUTCOME_STACK = 0,	/* given to the host's stack untouched */
+	OUTCOME_TRANSLATED = 1, /* rewritten, then given to the host's stack */
+	OUTCOME_LOCAL = 2,	/* into a pod of this node */
+	OUTCOME_FORWARDED = 3,	/* out of a device */
+	OUTCOME_ANSWERED = 4,	/* by the program itself: ARP, neighbour advertisement */
+	OUTCOME_REJECTED = 5,	/* service without endpoints: refused with an ICMP error */
+
+	DROP_FIRST = 16,
+	DROP_MALFORMED = 16, /* headers cut short or contradicting each other */
+	DROP_SPOOFED = 17,   /* a pod's packet with a source that is not the pod's */
+	DROP_NO_LOCAL = 18,  /* traffic policy Local, and no endpoint on this node */
+	DROP_NO_BACKEND =
+		19, /* the chosen slot was empty twice: the table changed under the packet */
+	DROP_SNAT_EXHAUSTED = 20, /* no free source port towards this backend */
+	DROP_SNAT_ADDRESS = 21,	  /* the egress device has no address of the packet's family */
+	DROP_FLOWS_FULL = 22,	  /* the flow could not be stored */
+	DROP_NO_ROUTE = 23,	  /* the routing table refuses the rewritten destination */
+	DROP_REWRITE = 24,	  /* the packet could not be written to */
+	DROP_PROTOCOL = 25, /* the service's protocol cannot be translated this way (SCTP ports) */
+	DROP_FRAGMENT = 26, /* a later fragment whose first was never seen */
+	DROP_UNKNOWN_PORT = 27, /* an address that is only a service's, on a port that is none */
+	DROP_DENIED = 28,	/* loadBalancerSourceRanges */
+	OUTCOME_MAX = 32,
+};
+
+struct counter {
+	__u64 packets;
+	__u64 bytes;
+};
+
+/* Index: outcome * HOOK_MAX + hook. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct counter);
+	__uint(max_entries, OUTCOME_MAX *HOOK_MAX);
+} counters SEC(".maps");
+
+static __always_inline void outcome_count(enum outcome outcome, enum hook hook, __u32 bytes)
+{
+	const __u32 index = outcome * HOOK_MAX + hook;
+	struct counter *counter = bpf_map_lookup_elem(&counters, &index);
+
+	if (!counter)
+		return;
+	counter->packets++;
+	counter->bytes += bytes;
+}

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `bpf/lib/endpoint.h`, `owned.h` and `uplink.h`: this node's pods, addresses and devices.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use super::{Addr, same_layout};
+use crate::skel::bpf_maps::types;
+
+/// Value of `endpoints`; the key is the pod's [`Addr`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Endpoint {
+    /// Host side of the pod's veth pair.
+    pub ifindex: u32,
+    pub mac: [u8; 6],
+    pub host_mac: [u8; 6],
+    /// `SO_NETNS_COOKIE` of the pod, 0 when unknown.
+    pub netns_cookie: u64,
+}
+
+/// NodePorts are served on this address.
+pub const OWNED_NODEPORT: u32 = 1 << 0;
+/// NodePorts are served on this address for the host's own sockets only.
+pub const OWNED_LOOPBACK: u32 = 1 << 1;
+
+/// Value of `owned`; the key is the [`Addr`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Owned {
+    pub ifindex: u32,
+    pub flags: u32,
+}
+
+/// Value of `uplinks`; the key is the ifindex, a native-endian `u32`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Uplink {
+    /// [`Addr::ZERO`] when the device has no address of that family.
+    pub snat_v4: Addr,
+    pub snat_v6: Addr,
+    pub snat_v4_target: u32,
+    pub snat_v6_target: u32,
+    pub snat_v4_epoch: u16,
+    pub snat_v6_epoch: u16,
+    pub mtu: u32,
+}
+
+same_layout!(Endpoint, types::endpoint, [ifindex, mac, host_mac, netns_cookie]);
+same_layout!(Owned, types::owned, [ifindex, flags]);
+same_layout!(
+    Uplink,
+    types::uplink,
+    [snat_v4, snat_v6, snat_v4_target, snat_v6_target, snat_v4_epoch, snat_v6_epoch, mtu]
+);

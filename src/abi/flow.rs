@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `bpf/lib/flow.h`: keys and values of `flows` and `flows_new`.
+
+use zerocopy::big_endian::U16;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use super::{Addr, same_layout};
+use crate::skel::bpf_maps::types;
+
+/// Where a packet is met, `enum flow_zone`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Zone {
+    Pod = 1,
+    Wire = 2,
+    Overlay = 3,
+    Host = 4,
+}
+
+/// How a packet leaves, `enum flow_kind`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum FlowKind {
+    Stack = 1,
+    Local = 2,
+    L2 = 3,
+    Tunnel = 4,
+    Dsr = 5,
+}
+
+/// Bits of [`Flow::flags`], `enum flow_flag`.
+pub mod flow_flag {
+    pub const REPLY: u16 = 1 << 0;
+    pub const HAIRPIN: u16 = 1 << 1;
+    pub const XDP: u16 = 1 << 2;
+    pub const OPTION: u16 = 1 << 3;
+    pub const ADDR_ONLY: u16 = 1 << 4;
+    pub const NEW: u16 = 1 << 5;
+    pub const NO_MAC: u16 = 1 << 6;
+}
+
+/// Bits of [`Flow::tcp_own`] and [`Flow::tcp_peer`], `enum flow_tcp`.
+pub mod flow_tcp {
+    pub const SYN: u8 = 1 << 0;
+    pub const ACK: u8 = 1 << 1;
+    pub const FIN: u8 = 1 << 2;
+    pub const RST: u8 = 1 << 3;
+}
+
+/// The tuple a packet carries where it is met.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
+)]
+#[repr(C)]
+pub struct FlowKey {
+    pub saddr: Addr,
+    pub daddr: Addr,
+    pub sport: U16,
+    pub dport: U16,
+    pub proto: u8,
+    pub zone: u8,
+    pub pad: u16,
+}
+
+/// Everything that is done to a translated packet in one direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Flow {
+    pub saddr: Addr,
+    pub daddr: Addr,
+    pub sport: U16,
+    pub dport: U16,
+    pub ifindex: u32,
+    /// The C union of `l2` {dmac, smac} and `encap`.
+    pub output: [u8; 12],
+    pub route_epoch: u32,
+    pub service: u32,
+    pub target: u32,
+    pub target_epoch: u16,
+    pub kind: u8,
+    pub partner_zone: u8,
+    pub flags: u16,
+    pub tcp_own: u8,
+    pub tcp_peer: u8,
+    pub addr_diff: u32,
+    pub port_diff: u32,
+    pub in_ifindex: u32,
+    /// Ticks of [`super::TICK_NANOS`].
+    pub last_seen: u32,
+    pub created: u32,
+    pub replied: u8,
+    pub pad: [u8; 3],
+}
+
+same_layout!(FlowKey, types::flow_key, [saddr, daddr, sport, dport, proto, zone, pad]);
+same_layout!(
+    Flow,
+    types::flow,
+    [
+        saddr,
+        daddr,
+        sport,
+        dport,
+        ifindex,
+        route_epoch,
+        service,
+        target,
+        target_epoch,
+        kind,
+        partner_zone,
+        flags,
+        tcp_own,
+        tcp_peer,
+        addr_diff,
+        port_diff,
+        in_ifindex,
+        last_seen,
+        created,
+        replied,
+        pad
+    ]
+);

@@ -1,0 +1,2 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The one control loop: source, model, plan, apply, retry, status.

@@ -1,0 +1,2 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The agent's one validated configuration: flags, environment and file.

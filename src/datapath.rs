@@ -1,0 +1,2 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The impure edge: probing, loading, attaching, pinning, map access, netlink.

@@ -1,0 +1,2 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Sources: Kubernetes objects from an API server or from a directory, as model values.

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a source tells the agent.
+
+use super::{EndpointSlice, Node, ObjectName, Pod, Service};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    Service,
+    EndpointSlice,
+    Node,
+    Pod,
+}
+
+impl Kind {
+    pub const ALL: [Self; 4] = [Self::Service, Self::EndpointSlice, Self::Node, Self::Pod];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Service => "Service",
+            Self::EndpointSlice => "EndpointSlice",
+            Self::Node => "Node",
+            Self::Pod => "Pod",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Object {
+    Service(Service),
+    Slice(EndpointSlice),
+    Node(Node),
+    Pod(Pod),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ObjectKey {
+    Service(ObjectName),
+    Slice(ObjectName),
+    Node(String),
+    Pod(ObjectName),
+}
+
+/// One step of a source. After the first [`Change::Listed`] of a kind, that kind has synced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Created or changed.
+    Set(Object),
+    /// Deleted, or no longer ours to serve (a Service that became headless).
+    Removed(ObjectKey),
+    /// Everything there is of `Kind`: what is not in it is gone.
+    Listed(Kind, Vec<Object>),
+}
+
+/// Something a source cannot use. What it replaced stays in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The file and document, the object, or the API server.
+    pub subject: String,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+/// A source's own condition, for `status` and metrics.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SourceStatus {
+    /// `kube https://10.0.0.1:6443` or `manifests /etc/culvert/manifests`.
+    pub name: String,
+    /// The last exchange succeeded.
+    pub connected: bool,
+    pub problems: Vec<Problem>,
+}

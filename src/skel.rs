@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The generated skeletons, one module an object. Nothing else includes generated code.
+
+#![allow(clippy::all, clippy::undocumented_unsafe_blocks, clippy::unwrap_used)]
+#![allow(missing_debug_implementations)]
+
+/// Includes one generated skeleton.
+macro_rules! skeleton {
+    ($($name:ident),+) => {$(
+        pub mod $name {
+            include!(concat!(env!("OUT_DIR"), "/", stringify!($name), ".skel.rs"));
+        }
+    )+};
+}
+
+skeleton!(bpf_maps, bpf_lxc, bpf_host, bpf_overlay, bpf_xdp, bpf_sock);
