@@ -19,7 +19,7 @@ ROOT_ONLY = @test "$$(id -u)" -eq 0 || { \
 
 .DEFAULT_GOAL := help
 .PHONY: help build cni check test test-kernel test-lab test-vm bench demo lab-up lab-shell lab-down \
-	helm-check fmt vmlinux docs deps-build deps-test deps-vm
+	helm-check fmt vmlinux docs deps-build deps-test deps-vm deps-vmlinux
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ deps-test:
 
 deps-vm:
 	@scripts/install-deps build test vm
+
+deps-vmlinux:
+	@scripts/install-deps vmlinux
 
 build: deps-build ## Build release binaries: the agent, and the CNI plugin static
 	$(CARGO) build --locked --release --bin culvert
@@ -96,7 +99,7 @@ fmt: deps-build ## Format Rust and C
 	$(CARGO) fmt
 	$(CLANG_FORMAT) -i $(C_SOURCES)
 
-vmlinux: deps-vm ## Regenerate the pinned vmlinux.h of both architectures
+vmlinux: deps-vmlinux ## Regenerate the pinned vmlinux.h of both architectures
 	vmlinux/generate
 
 docs: deps-build ## Build the API documentation
