@@ -136,15 +136,21 @@ const MISSING: &[Missing] = &[
     Missing { key: "routingMode", asked: |c| c.routing_mode != RoutingMode::Native },
 ];
 
-/// Sizes and lengths that must be within bounds, inclusive.
-const BOUNDS: &[(&str, fn(&Config) -> u32, u32, u32)] = &[
-    ("bpf.servicesMax", |c| c.bpf.services_max, 1, 1 << 24),
-    ("bpf.backendsMax", |c| c.bpf.backends_max, 1, 1 << 24),
-    ("bpf.targetsMax", |c| c.bpf.targets_max, 1, 1 << 24),
-    ("bpf.flowsMax", |c| c.bpf.flows_max, 1, 1 << 26),
-    ("bpf.flowsNewMax", |c| c.bpf.flows_new_max, 1, 1 << 26),
-    ("bpf.endpointsMax", |c| c.bpf.endpoints_max, 1, 1 << 20),
-    ("bpf.ownedMax", |c| c.bpf.owned_max, 1, 1 << 20),
+/// A size that must lie between 1 and `max`.
+struct Bound {
+    key: &'static str,
+    value: fn(&Config) -> u32,
+    max: u32,
+}
+
+const BOUNDS: &[Bound] = &[
+    Bound { key: "bpf.servicesMax", value: |c| c.bpf.services_max, max: 1 << 24 },
+    Bound { key: "bpf.backendsMax", value: |c| c.bpf.backends_max, max: 1 << 24 },
+    Bound { key: "bpf.targetsMax", value: |c| c.bpf.targets_max, max: 1 << 24 },
+    Bound { key: "bpf.flowsMax", value: |c| c.bpf.flows_max, max: 1 << 26 },
+    Bound { key: "bpf.flowsNewMax", value: |c| c.bpf.flows_new_max, max: 1 << 26 },
+    Bound { key: "bpf.endpointsMax", value: |c| c.bpf.endpoints_max, max: 1 << 20 },
+    Bound { key: "bpf.ownedMax", value: |c| c.bpf.owned_max, max: 1 << 20 },
 ];
 
 /// The least MTU IPv6 lives with (RFC 8200 §5), and the greatest a device can have.
@@ -160,11 +166,11 @@ pub(super) fn check(config: &Config, given: &Given) -> Result<(), Error> {
             });
         }
     }
-    for (key, value, min, max) in BOUNDS {
-        let value = value(config);
-        if !(*min..=*max).contains(&value) {
-            let reason = format!("{value} is not between {min} and {max}");
-            return Err(Error::Value { origin: format!("`{key}`"), reason });
+    for bound in BOUNDS {
+        let value = (bound.value)(config);
+        if !(1..=bound.max).contains(&value) {
+            let reason = format!("{value} is not between 1 and {}", bound.max);
+            return Err(Error::Value { origin: format!("`{}`", bound.key), reason });
         }
     }
     if config.mtu != 0 && !MTU.contains(&config.mtu) {
