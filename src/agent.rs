@@ -1,2 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The one control loop: source, model, plan, apply, retry, status.
+
+pub mod command;
+pub mod status;
+
+pub use command::{Command, Handle};
