@@ -9,6 +9,10 @@ macro_rules! skeleton {
     ($($name:ident),+) => {$(
         pub mod $name {
             include!(concat!(env!("OUT_DIR"), "/", stringify!($name), ".skel.rs"));
+
+            /// The object itself, for loading it without its skeleton.
+            pub static OBJECT: &[u8] =
+                include_bytes!(concat!(env!("OUT_DIR"), "/", stringify!($name), ".o"));
         }
     )+};
 }
