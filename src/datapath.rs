@@ -14,6 +14,7 @@ use crate::abi;
 pub mod host;
 pub mod map;
 pub mod maps;
+pub mod sockets;
 
 mod load;
 mod log;
