@@ -7,10 +7,18 @@
 
 #[path = "support"]
 mod support {
+    pub mod cgroup;
+    pub mod netns;
+    pub mod objects;
     pub mod pins;
+    pub mod sockets;
 }
 
 #[path = "kernel"]
 mod kernel {
     mod datapath;
+    mod sock;
+    mod sock_bind;
+    mod sock_destroy;
+    mod sock_udp;
 }
