@@ -24,7 +24,7 @@ pub use service::{
     SERVICE_HAS_ENDPOINTS, SERVICE_SOURCE_RANGES, SERVICE_SOURCE_RANGES_DENY, Service, ServiceKey,
     ServiceKind, SlotRange, TargetState, TargetStatus,
 };
-pub use sock_nat::{SockNat, SockNatEntry};
+pub use sock_nat::{GoneTarget, SOCK_NAT_SHOWN, SOCK_NAT_USED, SockNat, SockNatEntry, StaleSock};
 
 /// Fails to compile unless `$rust` and `$c` agree on size and field offsets.
 macro_rules! same_layout {

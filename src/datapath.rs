@@ -1,2 +1,80 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The impure edge: probing, loading, attaching, pinning, map access, netlink.
+//!
+//! All unsafe code of Culvert is below this module.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use libbpf_rs::ProgramMut;
+
+use crate::abi;
+
+pub mod host;
+pub mod map;
+pub mod maps;
+pub mod sockets;
+
+mod load;
+mod log;
+mod pins;
+mod sys;
+
+pub use load::Error as LoadError;
+pub use map::{Map, PerCpu};
+pub use maps::Maps;
+
+/// How the objects are loaded and where they are pinned.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// A directory of a bpffs, made if it is not there. Maps are pinned in `maps` below it and
+    /// links in `links`.
+    pub root: PathBuf,
+    /// Goes into the `.rodata` of every object.
+    pub config: abi::Config,
+    /// Entries (bytes for the ring `events`) of the maps that do not have the compiled-in size.
+    pub map_sizes: BTreeMap<String, u32>,
+    /// Programs that this kernel cannot load and that Culvert does without.
+    pub programs_off: BTreeSet<String>,
+    /// Attach to devices with clsact filters even where the kernel has TCX.
+    pub force_clsact: bool,
+}
+
+/// Every program loaded, every map open. Dropping it leaves what is pinned at work.
+#[derive(Debug)]
+pub struct Datapath {
+    maps: Arc<Maps>,
+    objects: Vec<load::Loaded>,
+    retired: Vec<pins::Retired>,
+}
+
+impl Datapath {
+    /// Adopts the pinned maps (creating those that are missing) and loads the programs over them.
+    /// Nothing is attached yet: programs of a former agent go on until they are replaced.
+    pub fn open(options: Options) -> Result<Self, LoadError> {
+        log::route();
+        let (fds, retired) = pins::open_maps(&options.root, &options.map_sizes)?;
+        let objects = load::programs(&fds, &options)?;
+        let maps = Arc::new(Maps::from_fds(fds)?);
+        Ok(Self { maps, objects, retired })
+    }
+
+    pub fn maps(&self) -> &Arc<Maps> {
+        &self.maps
+    }
+
+    /// The loaded program of this name, for test runs and for iterators.
+    pub fn program(&self, name: &str) -> Option<ProgramMut<'_>> {
+        self.objects.iter().flat_map(load::Loaded::programs).find(|each| each.name() == name)
+    }
+
+    /// After all programs were swapped: carries over what the old programs wrote into maps that
+    /// were replaced by ones of another size while the swap went on.
+    pub fn settle(&mut self) -> Result<(), LoadError> {
+        for retired in self.retired.drain(..) {
+            retired.carry_over()?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the datapath must know of the machine: its clock, its CPUs, its namespace's cookie.
+
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+
+use nix::mount::MsFlags;
+use nix::sys::statfs::{FsType, statfs};
+use nix::time::{ClockId, clock_gettime};
+
+use crate::abi::TICK_NANOS;
+
+/// Now, in the datapath's ticks (`CLOCK_MONOTONIC`, `bpf/lib/clock.h`).
+pub fn ticks_now() -> u32 {
+    (nanos_now() / TICK_NANOS) as u32
+}
+
+/// Now, in nanoseconds of `CLOCK_MONOTONIC`, as [`crate::abi::Event::time`] has it.
+pub fn nanos_now() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("Linux has this clock");
+    now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64
+}
+
+/// CPUs that may ever come online; per-CPU maps have a value for each.
+pub fn possible_cpus() -> io::Result<usize> {
+    libbpf_rs::num_possible_cpus().map_err(io::Error::other)
+}
+
+/// `SO_NETNS_COOKIE` of the calling thread's network namespace (Linux 5.14).
+pub fn netns_cookie() -> io::Result<u64> {
+    const SO_NETNS_COOKIE: libc::c_int = 71;
+    // Any socket has its namespace's cookie; this one needs no address.
+    let socket = UnixDatagram::unbound()?;
+    let mut cookie = 0_u64;
+    let mut size = size_of_val(&cookie) as libc::socklen_t;
+    // SAFETY: the option is an u64, and `cookie` is one of `size` bytes.
+    let ret = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut size,
+        )
+    };
+    if ret < 0 { Err(io::Error::last_os_error()) } else { Ok(cookie) }
+}
+
+/// Mounts a bpffs at `path` unless one is there. True when it was mounted now.
+pub fn mount_bpffs(path: &Path) -> io::Result<bool> {
+    if is_mounted(path, nix::sys::statfs::BPF_FS_MAGIC)? {
+        return Ok(false);
+    }
+    nix::mount::mount(Some("bpffs"), path, Some("bpf"), MsFlags::empty(), None::<&str>)?;
+    Ok(true)
+}
+
+/// Whether the file system at `path` is of this kind. A missing directory is none.
+pub(super) fn is_mounted(path: &Path, magic: FsType) -> io::Result<bool> {
+    match statfs(path) {
+        Ok(found) => Ok(found.filesystem_type() == magic),
+        Err(nix::Error::ENOENT) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The mounted cgroup2 hierarchy, if there is one. On a machine that still has version 1 it is
+/// not at `/sys/fs/cgroup` but below it.
+pub fn cgroup2() -> io::Result<Option<PathBuf>> {
+    let mounts = std::fs::read_to_string("/proc/self/mounts")?;
+    Ok(mounts.lines().find_map(|line| {
+        let mut fields = line.split(' ');
+        let (_, path, kind) = (fields.next()?, fields.next()?, fields.next()?);
+        (kind == "cgroup2").then(|| PathBuf::from(path))
+    }))
+}

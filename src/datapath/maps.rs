@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+//! All maps of Culvert, each with its types.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use super::map::{Error, Map, PerCpu};
+use super::pins;
+use crate::abi::{
+    Addr, Backend, BackendKey, Counter, Endpoint, Flow, FlowKey, Hook, Outcome, Owned, Service,
+    ServiceKey, Settings, TargetState, Uplink,
+};
+
+/// The maps that user space reads or writes.
+#[derive(Debug)]
+pub struct Maps {
+    pub services: Map<ServiceKey, Service>,
+    pub backends: Map<BackendKey, Backend>,
+    pub target_state: Map<u32, TargetState>,
+    pub endpoints: Map<Addr, Endpoint>,
+    pub owned: Map<Addr, Owned>,
+    pub uplinks: Map<u32, Uplink>,
+    pub flows: Map<FlowKey, Flow>,
+    pub flows_new: Map<FlowKey, Flow>,
+    pub settings: Map<u32, Settings>,
+    pub counters: PerCpu<Counter>,
+    events: OwnedFd,
+    sock_nat: OwnedFd,
+}
+
+impl Maps {
+    /// Opens the maps that an agent has pinned under `root`, whether it still runs or not.
+    pub fn open_pinned(root: &Path) -> Result<Self, Error> {
+        Self::from_fds(pins::open_pinned(root)?)
+    }
+
+    pub(super) fn from_fds(mut fds: BTreeMap<String, OwnedFd>) -> Result<Self, Error> {
+        let mut take = |name: &'static str| {
+            fds.remove(name)
+                .map(|fd| (name, fd))
+                .ok_or_else(|| Error::Missing { map: name.to_owned() })
+        };
+        macro_rules! typed {
+            ($kind:ident, $name:literal) => {{
+                let (name, fd) = take($name)?;
+                $kind::from_fd(name, fd)?
+            }};
+        }
+        Ok(Self {
+            services: typed!(Map, "services"),
+            backends: typed!(Map, "backends"),
+            target_state: typed!(Map, "target_state"),
+            endpoints: typed!(Map, "endpoints"),
+            owned: typed!(Map, "owned"),
+            uplinks: typed!(Map, "uplinks"),
+            flows: typed!(Map, "flows"),
+            flows_new: typed!(Map, "flows_new"),
+            settings: typed!(Map, "settings"),
+            counters: typed!(PerCpu, "counters"),
+            events: take("events")?.1,
+            sock_nat: take("sock_nat")?.1,
+        })
+    }
+
+    /// The ring that the datapath reports to. It has one consumer, see [`super::events`].
+    pub fn events(&self) -> BorrowedFd<'_> {
+        self.events.as_fd()
+    }
+
+    /// Socket storage; read it with an iterator over it.
+    pub fn sock_nat(&self) -> BorrowedFd<'_> {
+        self.sock_nat.as_fd()
+    }
+
+    /// Moves the route epoch: the datapath looks cached routes up again.
+    pub fn move_route_epoch(&self) -> Result<(), Error> {
+        self.change_settings(|settings| settings.route_epoch = settings.route_epoch.wrapping_add(1))
+    }
+
+    /// Bit mask of `1 << Hook` whose packets are traced into the ring.
+    pub fn set_trace(&self, trace: u32) -> Result<(), Error> {
+        self.change_settings(|settings| settings.trace = trace)
+    }
+
+    /// Read-modify-write: only the agent writes `settings`, from one task.
+    fn change_settings(&self, change: impl FnOnce(&mut Settings)) -> Result<(), Error> {
+        let mut settings = self.settings.get(&0)?.unwrap_or_default();
+        change(&mut settings);
+        self.settings.set(&0, &settings)
+    }
+
+    /// Every counter that has counted, summed over the CPUs.
+    pub fn counters(&self) -> Result<Vec<(Outcome, Hook, Counter)>, Error> {
+        let mut counted = Vec::new();
+        for &outcome in Outcome::ALL {
+            for &hook in Hook::ALL {
+                let index = outcome.number() * HOOKS + hook.number();
+                let sum =
+                    self.counters.get(index)?.into_iter().fold(Counter::default(), |sum, each| {
+                        Counter {
+                            packets: sum.packets + each.packets,
+                            bytes: sum.bytes + each.bytes,
+                        }
+                    });
+                if sum != Counter::default() {
+                    counted.push((outcome, hook, sum));
+                }
+            }
+        }
+        Ok(counted)
+    }
+}
+
+const HOOKS: u32 = crate::skel::bpf_maps::types::hook::HOOK_MAX.0;

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A map whose configured size changed: its entries move into a new one.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use libbpf_rs::libbpf_sys as raw;
+
+use super::Layout;
+use crate::datapath::load::Error;
+use crate::datapath::sys::{self, Walk};
+
+/// The former map of a resized one, kept until no program writes to it any more.
+#[derive(Debug)]
+pub(in crate::datapath) struct Retired {
+    name: String,
+    old: OwnedFd,
+    new: OwnedFd,
+    layout: Layout,
+    old_size: u32,
+    new_size: u32,
+}
+
+/// Datapath state: what does not fit is forgotten, as it would be by age.
+const FORGETTABLE: &[u32] = &[raw::BPF_MAP_TYPE_LRU_HASH];
+
+impl Retired {
+    pub(super) fn new(name: &str, old: OwnedFd, new: &OwnedFd) -> Result<Self, Error> {
+        let failed = |source| Error::Migrate { map: name.to_owned(), source };
+        let (layout, old_size) = Layout::of_pin(old.as_fd()).map_err(failed)?;
+        let (_, new_size) = Layout::of_pin(new.as_fd()).map_err(failed)?;
+        let new = new.try_clone().map_err(failed)?;
+        Ok(Self { name: name.to_owned(), old, new, layout, old_size, new_size })
+    }
+
+    /// Moves the pin over in one step, so that there is one at any time.
+    pub(super) fn replace_pin(&self, dir: &Path) -> Result<(), Error> {
+        let failed = |source| Error::Pin { name: self.name.clone(), source };
+        let path = dir.join(&self.name);
+        let aside = dir.join(format!("{}-new", self.name));
+        match fs::remove_file(&aside) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => sys::obj_pin(self.new.as_fd(), &aside).map_err(failed)?,
+        }
+        fs::rename(&aside, &path).map_err(failed)?;
+        tracing::info!(
+            map = self.name,
+            from = self.old_size,
+            to = self.new_size,
+            "map resized, entries moved"
+        );
+        Ok(())
+    }
+
+    /// Copies every entry into the new map.
+    pub(super) fn copy(&self) -> Result<(), Error> {
+        self.transfer(0)
+    }
+
+    /// Copies what appeared in the old map after [`Self::copy`]; newer entries stay.
+    pub(in crate::datapath) fn carry_over(self) -> Result<(), Error> {
+        const NOEXIST: u64 = 1;
+        match self.layout.kind {
+            // The agent alone writes arrays, and it writes to the new one since it opened it.
+            raw::BPF_MAP_TYPE_ARRAY | raw::BPF_MAP_TYPE_PERCPU_ARRAY => Ok(()),
+            _ => self.transfer(NOEXIST),
+        }
+    }
+
+    fn transfer(&self, flags: u64) -> Result<(), Error> {
+        // A ring holds nothing that outlives its reader.
+        if self.layout.kind == raw::BPF_MAP_TYPE_RINGBUF {
+            return Ok(());
+        }
+        let failed = |source| Error::Migrate { map: self.name.clone(), source };
+        let mut value_size = self.layout.value as usize;
+        if self.layout.kind == raw::BPF_MAP_TYPE_PERCPU_ARRAY {
+            let cpus = crate::datapath::host::possible_cpus().map_err(failed)?;
+            value_size = value_size.next_multiple_of(8) * cpus;
+        }
+        let sizes = Walk { key: self.layout.key as usize, value: value_size };
+        let mut value = vec![0; sizes.value];
+        let mut lost = 0_u64;
+        for key in keys(self.old.as_fd(), sizes).map_err(failed)? {
+            if !sys::lookup(self.old.as_fd(), sizes, &key, &mut value).map_err(failed)? {
+                continue;
+            }
+            match sys::update(self.new.as_fd(), sizes, &key, &value, flags) {
+                Ok(()) => {}
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::EEXIST) => {}
+                    Some(libc::E2BIG) => {
+                        // An index beyond a shrunk array matters only if something is there.
+                        let array = self.layout.kind == raw::BPF_MAP_TYPE_ARRAY;
+                        lost += u64::from(!array || value.iter().any(|&byte| byte != 0));
+                    }
+                    _ => return Err(failed(error)),
+                },
+            }
+        }
+        self.judge(lost)
+    }
+
+    fn judge(&self, lost: u64) -> Result<(), Error> {
+        if lost == 0 || FORGETTABLE.contains(&self.layout.kind) {
+            return Ok(());
+        }
+        // Flows are the datapath's own: a smaller table must not keep the agent from starting.
+        if self.name == "flows" {
+            tracing::warn!(map = self.name, lost, "flows did not fit into the smaller map");
+            return Ok(());
+        }
+        Err(Error::Shrunk { map: self.name.clone(), lost, old: self.old_size, new: self.new_size })
+    }
+}
+
+/// Every key. Deletions meanwhile restart the kernel's walk, hence the set.
+fn keys(map: BorrowedFd<'_>, sizes: Walk) -> io::Result<BTreeSet<Vec<u8>>> {
+    let mut keys = BTreeSet::new();
+    let mut last: Option<Vec<u8>> = None;
+    let mut restarts = 0;
+    loop {
+        let mut key = vec![0; sizes.key];
+        if !sys::next_key(map, sizes, last.as_deref(), &mut key)? {
+            return Ok(keys);
+        }
+        if !keys.insert(key.clone()) {
+            restarts += 1;
+            // The datapath deletes faster than we read: what was read so far is most of it.
+            if restarts > 1_000_000 {
+                return Ok(keys);
+            }
+        }
+        last = Some(key);
+    }
+}

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Safe wrappers over the `bpf(2)` calls that `libbpf-rs` lacks or gets wrong.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use libbpf_rs::libbpf_sys as raw;
+
+mod map;
+
+pub(super) use map::{
+    Walk, delete, delete_batch, lookup, lookup_batch, map_info, next_key, refused, update,
+    update_batch,
+};
+
+/// The kernel's internal "not supported", which leaks to user space from batch operations.
+pub(super) const ENOTSUPP: i32 = 524;
+
+/// libbpf answers a negative errno, or something not negative.
+fn check(ret: i32) -> io::Result<i32> {
+    if ret < 0 { Err(io::Error::from_raw_os_error(-ret)) } else { Ok(ret) }
+}
+
+fn check_fd(ret: i32) -> io::Result<OwnedFd> {
+    let fd = check(ret)?;
+    // SAFETY: a call that returns a new descriptor gave it to us, and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn c_path(path: &Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_bytes())
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))
+}
+
+/// Opens a pinned map, program or link.
+pub(super) fn obj_get(path: &Path) -> io::Result<OwnedFd> {
+    let path = c_path(path)?;
+    // SAFETY: the path is a C string that outlives the call.
+    check_fd(unsafe { raw::bpf_obj_get(path.as_ptr()) })
+}
+
+/// Pins a map, program or link. The path must be on a bpffs and have no dot in its last part.
+pub(super) fn obj_pin(fd: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let path = c_path(path)?;
+    // SAFETY: the path is a C string that outlives the call.
+    check(unsafe { raw::bpf_obj_pin(fd.as_raw_fd(), path.as_ptr()) })?;
+    Ok(())
+}
