@@ -17,7 +17,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("cni", &[]),
     ("k8s", &["model", "config"]),
     ("datapath", &["abi", "skel", "model", "config"]),
-    ("config", &["model"]),
+    ("config", &["abi", "model"]),
     (
         "agent",
         &["abi", "cni", "config", "datapath", "ipam", "k8s", "lb", "model", "route", "serve"],
@@ -151,13 +151,17 @@ fn no_file_names_a_package_registry() {
 /// Sources of every language we write, wherever they lie; generated headers are not ours.
 fn all_sources() -> Vec<(PathBuf, String)> {
     let mut found = sources(".", &["rs", "c", "h", "sh", "py"]);
-    found.extend(["scripts", ".ci"].into_iter().flat_map(|dir| sources(dir, &[])));
-    found.retain(|(file, _)| file.extension().is_none_or(|ext| ext != "h") || !in_vmlinux(file));
+    found.retain(|(file, _)| {
+        file.extension().is_none_or(|ext| ext != "h") || !file.starts_with("vmlinux")
+    });
+    // Scripts have no extension.
+    let mut scripts: Vec<_> = ["scripts", ".ci", "bench", "vmlinux"]
+        .into_iter()
+        .flat_map(|dir| sources(dir, &[]))
+        .collect();
+    scripts.retain(|(file, _)| file.extension().is_none());
+    found.append(&mut scripts);
     found
-}
-
-fn in_vmlinux(file: &Path) -> bool {
-    file.starts_with("vmlinux")
 }
 
 /// Files below `dir` with one of the extensions (any, when there are none), by path from the root.
