@@ -7,10 +7,13 @@
 
 #[path = "support"]
 mod support {
+    pub mod netns;
     pub mod pins;
 }
 
 #[path = "kernel"]
 mod kernel {
+    mod attach;
     mod datapath;
+    mod probe;
 }
