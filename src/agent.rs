@@ -2,6 +2,7 @@
 //! The one control loop: source, model, plan, apply, retry, status.
 
 pub mod command;
+pub mod endpoints;
 pub mod status;
 
 pub use command::{Command, Handle};
