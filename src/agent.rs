@@ -4,6 +4,9 @@
 pub mod apply;
 pub mod command;
 pub mod endpoints;
+pub mod network;
+pub mod pods;
+pub mod reaper;
 pub mod retry;
 pub mod status;
 pub mod sync;
