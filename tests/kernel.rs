@@ -9,8 +9,9 @@
 mod support {
     pub mod cgroup;
     pub mod netns;
+    pub mod node;
     pub mod objects;
-    pub mod netns;
+    pub mod packet;
     pub mod pins;
     pub mod sockets;
 }
@@ -19,9 +20,11 @@ mod support {
 mod kernel {
     mod attach;
     mod datapath;
+    mod host;
+    mod lxc;
+    mod probe;
     mod sock;
     mod sock_bind;
     mod sock_destroy;
     mod sock_udp;
-    mod probe;
 }
