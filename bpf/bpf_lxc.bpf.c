@@ -6,110 +6,115 @@
 #include "lib/pod_leave.h"
 
 /* A pod's packet: flow, then a pod of this node, then a service, then the routing table. */
-static __always_inline int leave_pod(struct __sk_buff *skb, const bool v6)
+static __always_inline int leave_pod(struct __sk_buff *skb, struct packet *packet, const bool v6)
 {
-	struct packet packet = {.key.zone = ZONE_POD};
-	const enum hook hook = HOOK_FROM_CONTAINER;
+	const enum parsed parsed = packet_parse(skb, packet, v6);
 	const __u32 now = clock_ticks();
 	const struct endpoint *endpoint;
-	const struct service *service;
-	enum parsed parsed;
-	int action;
+	int done;
 
-	parsed = packet_parse(skb, &packet, v6);
 	if (parsed == PARSED_SHORT)
-		return report_drop(skb, &packet, hook, DROP_MALFORMED, 0);
+		return verdict_drop(DROP_MALFORMED);
 	if (parsed == PARSED_L4) {
-		action = translate(skb, &packet, hook, now, v6);
-		if (action != TRANSLATE_MISS)
-			return action;
+		done = translate(skb, packet, now, v6);
+		if (done != VERDICT_NONE)
+			return done;
 	}
-	if (v6 && packet.key.proto == IPPROTO_ICMPV6) {
-		action = neighbour_solicit(skb, &packet, hook);
-		if (action >= 0)
-			return action;
+	if (v6 && packet->key.proto == IPPROTO_ICMPV6) {
+		done = neighbour_solicit(skb, packet);
+		if (done != VERDICT_NONE)
+			return done;
 	}
 
 	if (CONFIG.spoof_check) {
-		switch (pod_source(skb, &packet)) {
+		switch (pod_source(skb, packet)) {
 		case POD_SOURCE_OWN:
 			break;
 		case POD_SOURCE_LINK:
-			return report(skb, &packet, hook, OUTCOME_STACK, 0, TC_ACT_OK);
+			return verdict(OUTCOME_STACK, TC_ACT_OK);
 		case POD_SOURCE_FOREIGN:
-			return report_drop(skb, &packet, hook, DROP_SPOOFED, 0);
+			return verdict_drop(DROP_SPOOFED);
 		}
 	}
 
-	endpoint = endpoint_lookup(&packet.key.daddr);
+	endpoint = endpoint_lookup(&packet->key.daddr);
 	if (endpoint) {
-		if (parsed == PARSED_L4 && packet_opens(&packet)) {
-			action = pod_keep_apart(skb, &packet, hook, ZONE_POD, endpoint->ifindex,
-						now, v6);
-			if (action != TRANSLATE_MISS)
-				return action;
+		if (parsed == PARSED_L4) {
+			done = pod_keep_apart(skb, packet, ZONE_POD, endpoint->ifindex, now);
+			if (done != VERDICT_NONE)
+				return done;
 		}
-		return pod_deliver(skb, &packet, hook, endpoint, v6);
+		return pod_deliver(skb, packet, endpoint, v6);
 	}
-	if (pod_is_multicast(&packet.key.daddr))
-		return report(skb, &packet, hook, OUTCOME_STACK, 0, TC_ACT_OK);
+	if (pod_is_multicast(&packet->key.daddr))
+		return verdict(OUTCOME_STACK, TC_ACT_OK);
 
 	if (parsed == PARSED_L4) {
-		service = balance_frontend(&packet);
-		if (service)
-			return balance(skb, &packet, service, hook, now, v6);
-		if (packet_opens(&packet)) {
-			action = pod_keep_apart(skb, &packet, hook, ZONE_WIRE, 0, now, v6);
-			if (action != TRANSLATE_MISS)
-				return action;
-		}
+		done = balance(skb, packet);
+		if (done != VERDICT_NONE)
+			return done;
+		done = pod_keep_apart(skb, packet, ZONE_WIRE, 0, now);
+		if (done != VERDICT_NONE)
+			return done;
 	}
-	return pod_route(skb, &packet, hook);
+	return pod_route(skb, packet);
 }
 
 SEC("tc")
 int from_container(struct __sk_buff *skb)
 {
+	struct packet packet = {.key.zone = ZONE_POD};
+	int decided;
+
 	switch (skb->protocol) {
 	case bpf_htons(ETH_P_IP):
-		return leave_pod(skb, false);
+		decided = leave_pod(skb, &packet, false);
+		break;
 	case bpf_htons(ETH_P_IPV6):
-		return leave_pod(skb, true);
+		decided = leave_pod(skb, &packet, true);
+		break;
 	case bpf_htons(ETH_P_ARP):
-		return neighbour_arp(skb, HOOK_FROM_CONTAINER);
+		decided = neighbour_arp(skb);
+		break;
 	default:
-		outcome_count(DROP_MALFORMED, HOOK_FROM_CONTAINER, skb->len);
-		return TC_ACT_SHOT;
+		decided = verdict_drop(DROP_MALFORMED);
+		break;
 	}
+	return report(skb, &packet, HOOK_FROM_CONTAINER, decided);
 }
 
 /* What the host's stack sends to the pod: answers of the host's own servers to service clients. */
-static __always_inline int enter_pod(struct __sk_buff *skb, const bool v6)
+static __always_inline int enter_pod(struct __sk_buff *skb, struct packet *packet, const bool v6)
 {
-	struct packet packet = {.key.zone = ZONE_HOST};
-	int action;
+	int done;
 
-	if (packet_parse(skb, &packet, v6) == PARSED_L4) {
-		action = translate_from_host(skb, &packet, HOOK_TO_CONTAINER, clock_ticks(), v6);
-		if (action != TRANSLATE_MISS)
-			return action;
+	if (packet_parse(skb, packet, v6) == PARSED_L4) {
+		done = translate_from_host(skb, packet, clock_ticks(), v6);
+		if (done != VERDICT_NONE)
+			return done;
 	}
-	return report(skb, &packet, HOOK_TO_CONTAINER, OUTCOME_LOCAL, 0, TC_ACT_OK);
+	return verdict(OUTCOME_LOCAL, TC_ACT_OK);
 }
 
 SEC("tc")
 int to_container(struct __sk_buff *skb)
 {
+	struct packet packet = {.key.zone = ZONE_HOST};
+	int decided;
+
 	if (output_is_finished(skb))
 		return TC_ACT_OK;
 	switch (skb->protocol) {
 	case bpf_htons(ETH_P_IP):
-		return enter_pod(skb, false);
+		decided = enter_pod(skb, &packet, false);
+		break;
 	case bpf_htons(ETH_P_IPV6):
-		return enter_pod(skb, true);
+		decided = enter_pod(skb, &packet, true);
+		break;
 	default:
 		return TC_ACT_OK;
 	}
+	return report(skb, &packet, HOOK_TO_CONTAINER, decided);
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -34,6 +34,18 @@ static __always_inline void write_v6(struct bpf_sock_addr *ctx, const struct add
 	ctx->user_ip6[3] = addr->w[3];
 }
 
+/*
+ * An IPv6 socket connected to a mapped address sends each datagram through sendmsg4, with its peer
+ * as if the program had named it. That peer is the backend already.
+ */
+static __always_inline bool is_peer_v4(struct bpf_sock_addr *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+
+	return sk && sk->state == BPF_TCP_ESTABLISHED && sk->dst_ip4 == ctx->user_ip4 &&
+	       sk->dst_port == (__be16)ctx->user_port;
+}
+
 static __always_inline int forward_v4(struct bpf_sock_addr *ctx, bool connecting)
 {
 	struct sock_dest dest = {
@@ -44,6 +56,8 @@ static __always_inline int forward_v4(struct bpf_sock_addr *ctx, bool connecting
 	enum sock_verdict verdict;
 
 	if (!proto_served(ctx->protocol) || sock_exempt(ctx))
+		return CALL_ALLOWED;
+	if (!connecting && is_peer_v4(ctx))
 		return CALL_ALLOWED;
 
 	addr_set_v4(&dest.addr, ctx->user_ip4);

@@ -11,16 +11,19 @@ use libbpf_rs::ProgramMut;
 
 use crate::abi;
 
+pub mod attach;
 pub mod host;
 pub mod map;
 pub mod maps;
 pub mod sockets;
+pub mod probe;
 
 mod load;
 mod log;
 mod pins;
 mod sys;
 
+pub use attach::{Mechanism, cleanup};
 pub use load::Error as LoadError;
 pub use map::{Map, PerCpu};
 pub use maps::Maps;
@@ -44,9 +47,11 @@ pub struct Options {
 /// Every program loaded, every map open. Dropping it leaves what is pinned at work.
 #[derive(Debug)]
 pub struct Datapath {
+    options: Options,
     maps: Arc<Maps>,
     objects: Vec<load::Loaded>,
     retired: Vec<pins::Retired>,
+    tcx: bool,
 }
 
 impl Datapath {
@@ -57,7 +62,8 @@ impl Datapath {
         let (fds, retired) = pins::open_maps(&options.root, &options.map_sizes)?;
         let objects = load::programs(&fds, &options)?;
         let maps = Arc::new(Maps::from_fds(fds)?);
-        Ok(Self { maps, objects, retired })
+        let tcx = !options.force_clsact && probe::has_tcx();
+        Ok(Self { options, maps, objects, retired, tcx })
     }
 
     pub fn maps(&self) -> &Arc<Maps> {

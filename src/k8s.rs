@@ -6,5 +6,6 @@
 
 pub mod decode;
 mod intern;
+pub mod kube;
 pub mod manifests;
 pub mod wire;

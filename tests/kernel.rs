@@ -7,10 +7,21 @@
 
 #[path = "support"]
 mod support {
+    pub mod cgroup;
+    pub mod netns;
+    pub mod objects;
+    pub mod netns;
     pub mod pins;
+    pub mod sockets;
 }
 
 #[path = "kernel"]
 mod kernel {
+    mod attach;
     mod datapath;
+    mod sock;
+    mod sock_bind;
+    mod sock_destroy;
+    mod sock_udp;
+    mod probe;
 }

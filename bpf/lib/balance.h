@@ -49,52 +49,50 @@ static __always_inline bool balance_is_empty(const struct service *service, __u8
 }
 
 /*
- * Fills @plan for @backend, with the output in scratch->forward. Returns 0 or the drop reason.
+ * Fills scratch->plan for @backend, and the output in scratch->forward. Returns 0 or the drop
+ * reason.
  */
-static __noinline int balance_plan(struct __sk_buff *skb, const struct packet *packet,
-				   const struct service *service, const struct backend *backend,
-				   struct flow_plan *plan)
+static __always_inline int balance_plan(struct __sk_buff *skb, struct scratch *scratch,
+					const struct service *service,
+					const struct backend *backend)
 {
-	struct flow_scratch *scratch = flow_scratch();
+	const struct packet *packet = &scratch->packet;
+	struct flow *forward = &scratch->forward;
+	struct flow_plan *plan = &scratch->plan;
 	const struct uplink *uplink;
-	struct flow *forward;
 
-	if (!scratch)
-		return DROP_FLOWS_FULL;
-	forward = &scratch->forward;
+	*plan = (struct flow_plan){
+		.saddr = packet->key.saddr,
+		.daddr = backend->addr,
+		.dport = backend->port,
+		.service = service->id,
+		.target = backend->target,
+		.target_epoch = backend->target_epoch,
+	};
 	__builtin_memset(forward, 0, sizeof(*forward));
-
-	plan->saddr = packet->key.saddr;
-	plan->daddr = backend->addr;
-	plan->dport = backend->port;
-	plan->service = service->id;
-	plan->target = backend->target;
-	plan->target_epoch = backend->target_epoch;
-
 	forward->saddr = plan->saddr;
 	forward->daddr = plan->daddr;
 	if (route_find(skb, forward))
 		return DROP_NO_ROUTE;
 
-	switch (forward->kind) {
-	case FLOW_LOCAL:
+	if (forward->kind == FLOW_STACK) {
+		plan->reverse_zone = ZONE_HOST;
+		return 0;
+	}
+	if (forward->kind == FLOW_LOCAL) {
 		plan->reverse_zone = ZONE_POD;
 		plan->reverse_input = forward->ifindex;
 		if (addr_equal(&plan->saddr, &plan->daddr)) {
 			/* A pod reaches itself: it would answer itself past us. */
-			plan->flags |= FLOW_HAIRPIN;
-			if (addr_is_v4(&plan->daddr))
+			plan->flags = FLOW_HAIRPIN;
+			if (addr_is_v4(&plan->daddr)) {
 				addr_set_v4(&plan->saddr, CONFIG.hairpin_v4.w[3]);
-			else
-				for (int i = 0; i < 2; i++)
-					plan->saddr.d[i] = CONFIG.hairpin_v6.d[i];
+			} else {
+				plan->saddr.d[0] = CONFIG.hairpin_v6.d[0];
+				plan->saddr.d[1] = CONFIG.hairpin_v6.d[1];
+			}
 		}
 		return 0;
-	case FLOW_STACK:
-		plan->reverse_zone = ZONE_HOST;
-		return 0;
-	default:
-		break;
 	}
 
 	plan->reverse_zone = ZONE_WIRE;
@@ -108,51 +106,79 @@ static __noinline int balance_plan(struct __sk_buff *skb, const struct packet *p
 	return addr_is_zero(&plan->saddr) ? DROP_SNAT_ADDRESS : 0;
 }
 
-/*
- * Serves @packet, whose destination is @service and which has no flow. Returns the tc action.
- */
-static __always_inline int balance(struct __sk_buff *skb, const struct packet *packet,
-				   const struct service *service, enum hook hook, __u32 now,
-				   const bool v6)
+/* Carries out scratch->forward on scratch->packet, the first of its flow. Returns the verdict. */
+static __always_inline int balance_send(struct __sk_buff *skb, struct scratch *scratch)
 {
-	const __u8 zone = packet->key.zone;
-	struct flow_scratch *scratch;
+	const struct flow *forward = &scratch->forward;
+	const __u8 hop = forward->kind != FLOW_STACK && scratch->packet.key.zone != ZONE_HOST;
+	const bool v4 = addr_is_v4(&scratch->packet.key.saddr);
+
+	if (v4 ? rewrite_packet(skb, &scratch->packet, forward, hop, false)
+	       : rewrite_packet(skb, &scratch->packet, forward, hop, true))
+		return verdict_drop(DROP_REWRITE);
+	return output_flow(skb, forward, true);
+}
+
+/*
+ * Serves scratch->packet, whose destination is a service and which has no flow. Returns the
+ * verdict.
+ */
+__noinline int balance_first(struct __sk_buff *skb)
+{
+	struct scratch *scratch = scratch_get();
+	const struct service *service;
 	const struct backend *backend;
-	struct flow_plan plan = {};
+	__u8 zone;
 	int why;
 
+	if (!scratch)
+		return verdict_drop(DROP_FLOWS_FULL);
+	zone = scratch->packet.key.zone;
+	service = balance_frontend(&scratch->packet);
+	if (!service)
+		return verdict_drop(DROP_NO_BACKEND);
+	scratch->packet.service = service->id;
+
 	if (zone != ZONE_POD && service->kind == SERVICE_CLUSTER_IP)
-		return report_drop(skb, packet, hook, DROP_CLUSTER_IP, service->id);
+		return verdict_drop(DROP_CLUSTER_IP);
 	if (balance_is_empty(service, zone)) {
 		if (service->flags & SERVICE_HAS_ENDPOINTS)
-			return report_drop(skb, packet, hook, DROP_NO_LOCAL, service->id);
-		return reject(skb, packet, hook, REJECT_NO_ENDPOINTS, 0, service->id, v6);
+			return verdict_drop(DROP_NO_LOCAL);
+		return reject_send(skb, REJECT_NO_ENDPOINTS, 0);
 	}
 
 	backend = balance_choose(service, zone);
 	if (!backend) {
 		/* The slots of this generation are gone: the table flipped under us. */
-		service = balance_frontend(packet);
+		service = balance_frontend(&scratch->packet);
 		if (!service)
-			return report_drop(skb, packet, hook, DROP_NO_BACKEND, 0);
+			return verdict_drop(DROP_NO_BACKEND);
 		backend = balance_choose(service, zone);
 		if (!backend)
-			return report_drop(skb, packet, hook, DROP_NO_BACKEND, service->id);
+			return verdict_drop(DROP_NO_BACKEND);
 	}
 
-	why = balance_plan(skb, packet, service, backend, &plan);
+	why = balance_plan(skb, scratch, service, backend);
 	if (why)
-		return report_drop(skb, packet, hook, why, service->id);
-	scratch = flow_scratch();
-	if (!scratch)
-		return report_drop(skb, packet, hook, DROP_FLOWS_FULL, service->id);
-	if (packet->ttl <= 1 && scratch->forward.kind != FLOW_STACK)
-		return reject(skb, packet, hook, REJECT_TTL_EXPIRED, 0, service->id, v6);
-	why = flow_open(skb, packet, &plan, now);
-	if (why != OUTCOME_TRANSLATED)
-		return report_drop(skb, packet, hook, why, plan.service);
+		return verdict_drop(why);
+	if (scratch->packet.ttl <= 1 && scratch->forward.kind != FLOW_STACK)
+		return reject_send(skb, REJECT_TTL_EXPIRED, 0);
+	why = flow_open(skb);
+	if (why)
+		return verdict_drop(why);
+	return balance_send(skb, scratch);
+}
 
-	if (rewrite_packet(skb, packet, &scratch->forward, scratch->forward.kind != FLOW_STACK, v6))
-		return report_drop(skb, packet, hook, DROP_REWRITE, plan.service);
-	return output_flow(skb, packet, hook, &scratch->forward, true);
+/* Serves @packet if its destination is a service. */
+static __always_inline int balance(struct __sk_buff *skb, struct packet *packet)
+{
+	int decided;
+
+	if (!balance_frontend(packet))
+		return VERDICT_NONE;
+	if (!scratch_put(packet))
+		return verdict_drop(DROP_FLOWS_FULL);
+	decided = balance_first(skb);
+	packet->service = scratch_service();
+	return decided;
 }

@@ -2,35 +2,34 @@
 /* Writes down a new connection: both entries, with a client port that keeps its answers apart. */
 #pragma once
 
-#include "outcome.h"
+#include "report.h"
 #include "rewrite.h"
 #include "route.h"
 #include "snat.h"
 
-/* What the caller has decided about a new connection. */
-struct flow_plan {
-	struct addr saddr; /* what the packet shall carry */
-	struct addr daddr;
-	__be16 dport;
-	__u8 reverse_zone;   /* where its answers will be met */
-	__u8 own_address;    /* saddr is the node's, not the client's */
-	__u32 reverse_input; /* ZONE_POD: the device answers come from */
-	__u32 service;
-	__u32 target;
-	__u16 target_epoch;
-	__u16 flags;
-};
-
 /*
- * Opens the flow of @packet as @plan says; scratch->forward then holds the entry to act on.
- * Returns OUTCOME_TRANSLATED, or the drop reason.
+ * Opens the flow of scratch->packet as scratch->plan says; scratch->forward, where the caller has
+ * put the output, is then the entry to act on. Returns 0 or the drop reason.
  */
-static __noinline int flow_open(struct __sk_buff *skb, const struct packet *packet,
-				const struct flow_plan *plan, __u32 now)
+__noinline int flow_open(struct __sk_buff *skb)
 {
-	struct flow_scratch *scratch = flow_scratch();
+	struct scratch *scratch = scratch_get();
+	const __u32 now = clock_ticks();
+	const struct packet *packet;
+	const struct flow_plan *plan;
 	struct flow *forward, *reverse;
-	struct flow_key reverse_key = {
+	__u8 bits;
+	long err;
+
+	if (!scratch)
+		return DROP_FLOWS_FULL;
+	packet = &scratch->packet;
+	plan = &scratch->plan;
+	forward = &scratch->forward;
+	reverse = &scratch->reverse;
+	bits = flow_tcp_bits(packet);
+
+	scratch->reverse_key = (struct flow_key){
 		.saddr = plan->daddr,
 		.daddr = plan->saddr,
 		.sport = plan->dport,
@@ -38,13 +37,6 @@ static __noinline int flow_open(struct __sk_buff *skb, const struct packet *pack
 		.proto = packet->key.proto,
 		.zone = plan->reverse_zone,
 	};
-	const __u8 bits = flow_tcp_bits(packet);
-	long err;
-
-	if (!scratch)
-		return DROP_FLOWS_FULL;
-	forward = &scratch->forward;
-	reverse = &scratch->reverse;
 
 	/* The answer's way back is looked up by the first answer. */
 	__builtin_memset(reverse, 0, sizeof(*reverse));
@@ -66,13 +58,11 @@ static __noinline int flow_open(struct __sk_buff *skb, const struct packet *pack
 		/* Its CRC32c covers the ports: they cannot be changed here. */
 		if (plan->dport != packet->key.dport)
 			return DROP_PROTOCOL;
-		rewrite_prepare(&reverse_key, reverse);
-		err = flow_claim(&reverse_key, reverse, now);
+		err = flow_claim(&scratch->reverse_key, reverse, now);
 		if (err == -EEXIST)
 			return DROP_PROTOCOL;
 	} else {
-		/* The port is not known yet: its sum is set once it is won. */
-		err = snat_claim(skb, &reverse_key, reverse, plan->own_address, now);
+		err = snat_claim(skb);
 		if (err == -EEXIST)
 			return DROP_SNAT_EXHAUSTED;
 	}
@@ -81,7 +71,7 @@ static __noinline int flow_open(struct __sk_buff *skb, const struct packet *pack
 
 	forward->saddr = plan->saddr;
 	forward->daddr = plan->daddr;
-	forward->sport = reverse_key.dport;
+	forward->sport = scratch->reverse_key.dport;
 	forward->dport = plan->dport;
 	forward->service = plan->service;
 	forward->target = plan->target;
@@ -96,13 +86,14 @@ static __noinline int flow_open(struct __sk_buff *skb, const struct packet *pack
 	forward->replied = 0;
 	rewrite_prepare(&packet->key, forward);
 
-	reverse = bpf_map_lookup_elem(&flows_new, &reverse_key);
+	/* The sums of the way back could not be known before its port was won. */
+	reverse = bpf_map_lookup_elem(&flows_new, &scratch->reverse_key);
 	if (reverse)
-		rewrite_prepare(&reverse_key, reverse);
+		rewrite_prepare(&scratch->reverse_key, reverse);
 
 	if (flow_insert(&flows_new, &packet->key, forward, BPF_ANY)) {
-		bpf_map_delete_elem(&flows_new, &reverse_key);
+		bpf_map_delete_elem(&flows_new, &scratch->reverse_key);
 		return DROP_FLOWS_FULL;
 	}
-	return OUTCOME_TRANSLATED;
+	return 0;
 }

@@ -10,26 +10,7 @@
 
 #include "clock.h"
 #include "flow_state.h"
-
-/* Space for values that the 512-byte stack has no room for. Programs here run with softirqs off. */
-struct flow_scratch {
-	struct flow forward;
-	struct flow reverse;
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__type(key, __u32);
-	__type(value, struct flow_scratch);
-	__uint(max_entries, 1);
-} flow_scratches SEC(".maps");
-
-static __always_inline struct flow_scratch *flow_scratch(void)
-{
-	const __u32 zero = 0;
-
-	return bpf_map_lookup_elem(&flow_scratches, &zero);
-}
+#include "scratch.h"
 
 /* -EBUSY is a bucket lock held elsewhere for an instant, not a full map (kernels before 6.15). */
 static __always_inline long flow_insert(void *map, const struct flow_key *key,
@@ -161,7 +142,7 @@ full:
  */
 static __noinline bool flow_touch_partner(const struct flow_key *key, struct flow *flow, __u32 now)
 {
-	struct flow_scratch *scratch = flow_scratch();
+	struct scratch *scratch = scratch_get();
 	struct flow_key partner;
 	struct flow *other;
 

@@ -45,21 +45,14 @@ struct nd_packet {
 	__u8 mac[ETH_ALEN];
 };
 
-static __always_inline int neighbour_reply(struct __sk_buff *skb, enum hook hook)
+static __always_inline int neighbour_reply(struct __sk_buff *skb)
 {
 	skb->tc_index = OUTPUT_FINISHED;
-	outcome_count(OUTCOME_ANSWERED, hook, skb->len);
-	return bpf_redirect(skb->ifindex, 0);
+	return verdict(OUTCOME_ANSWERED, bpf_redirect(skb->ifindex, 0));
 }
 
-static __always_inline int neighbour_stack(struct __sk_buff *skb, enum hook hook)
-{
-	outcome_count(OUTCOME_STACK, hook, skb->len);
-	return TC_ACT_OK;
-}
-
-/* Returns the tc action for an ARP packet from a pod. */
-static __always_inline int neighbour_arp(struct __sk_buff *skb, enum hook hook)
+/* Returns the verdict on an ARP packet from a pod. */
+static __always_inline int neighbour_arp(struct __sk_buff *skb)
 {
 	const struct endpoint *endpoint;
 	struct arp_packet *arp;
@@ -67,22 +60,22 @@ static __always_inline int neighbour_arp(struct __sk_buff *skb, enum hook hook)
 	__be32 from, to;
 
 	if (!packet_pull(skb, sizeof(*arp)))
-		return neighbour_stack(skb, hook);
+		return verdict(OUTCOME_STACK, TC_ACT_OK);
 	arp = packet_data(skb);
 	if ((void *)(arp + 1) > packet_end(skb))
-		return neighbour_stack(skb, hook);
+		return verdict(OUTCOME_STACK, TC_ACT_OK);
 	if (arp->operation != bpf_htons(ARP_REQUEST) || arp->protocol != bpf_htons(ETH_P_IP))
-		return neighbour_stack(skb, hook);
+		return verdict(OUTCOME_STACK, TC_ACT_OK);
 
 	__builtin_memcpy(&from, arp->sender, sizeof(from));
 	__builtin_memcpy(&to, arp->target, sizeof(to));
 	/* A probe for its own address (RFC 5227) must find nobody. */
 	if (!from || from == to)
-		return neighbour_stack(skb, hook);
+		return verdict(OUTCOME_STACK, TC_ACT_OK);
 	addr_set_v4(&sender, from);
 	endpoint = endpoint_lookup(&sender);
 	if (!endpoint || endpoint->ifindex != skb->ifindex)
-		return neighbour_stack(skb, hook);
+		return verdict(OUTCOME_STACK, TC_ACT_OK);
 
 	arp->operation = bpf_htons(ARP_REPLY);
 	__builtin_memcpy(arp->target_mac, arp->sender_mac, ETH_ALEN);
@@ -91,15 +84,14 @@ static __always_inline int neighbour_arp(struct __sk_buff *skb, enum hook hook)
 	__builtin_memcpy(arp->eth.h_source, endpoint->host_mac, ETH_ALEN);
 	__builtin_memcpy(arp->target, &from, sizeof(from));
 	__builtin_memcpy(arp->sender, &to, sizeof(to));
-	return neighbour_reply(skb, hook);
+	return neighbour_reply(skb);
 }
 
 /*
- * Answers a neighbour solicitation from a pod. Returns the tc action, or -1 when @packet is none
- * that we answer.
+ * Answers a neighbour solicitation from a pod. Returns the verdict, or VERDICT_NONE when @packet is
+ * none that we answer.
  */
-static __noinline int neighbour_solicit(struct __sk_buff *skb, const struct packet *packet,
-					enum hook hook)
+static __noinline int neighbour_solicit(struct __sk_buff *skb, const struct packet *packet)
 {
 	const struct endpoint *endpoint;
 	struct nd_packet nd = {};
@@ -110,23 +102,23 @@ static __noinline int neighbour_solicit(struct __sk_buff *skb, const struct pack
 
 	/* Up to the target; the option is ours to write. */
 	if (bpf_skb_load_bytes(skb, ETH_HLEN, &nd, offsetof(struct nd_packet, option)))
-		return -1;
+		return VERDICT_NONE;
 	if (nd.type != ND_SOLICIT || nd.ip.hop_limit != ND_HOP_LIMIT)
-		return -1;
+		return VERDICT_NONE;
 	/* Sources :: are duplicate address detection: the pod asks about itself. */
 	if (addr_is_zero(&packet->key.saddr))
-		return -1;
+		return VERDICT_NONE;
 	addr_set_v6(&target, nd.target.in6_u.u6_addr32);
 	endpoint = endpoint_lookup(&target);
 	if (endpoint && endpoint->ifindex == skb->ifindex)
-		return -1;
+		return VERDICT_NONE;
 	/* A link-local sender is no endpoint: its MAC's host side is found by any of our keys. */
 	endpoint = endpoint_lookup(&packet->key.saddr);
 	if (!endpoint || endpoint->ifindex != skb->ifindex)
-		return -1;
+		return VERDICT_NONE;
 
 	if (bpf_skb_load_bytes(skb, ETH_ALEN, macs, ETH_ALEN))
-		return -1;
+		return VERDICT_NONE;
 	__builtin_memcpy(macs + ETH_ALEN, endpoint->host_mac, ETH_ALEN);
 
 	nd.ip.daddr = nd.ip.saddr;
@@ -149,6 +141,6 @@ static __noinline int neighbour_solicit(struct __sk_buff *skb, const struct pack
 	if (bpf_skb_change_tail(skb, ETH_HLEN + sizeof(nd), 0) ||
 	    bpf_skb_store_bytes(skb, 0, macs, sizeof(macs), 0) ||
 	    bpf_skb_store_bytes(skb, ETH_HLEN, &nd, sizeof(nd), 0))
-		return -1;
-	return neighbour_reply(skb, hook);
+		return VERDICT_NONE;
+	return neighbour_reply(skb);
 }

@@ -17,15 +17,14 @@ static __always_inline bool output_is_finished(const struct __sk_buff *skb)
 	return skb->tc_index == OUTPUT_FINISHED;
 }
 
-static __always_inline int output_local(struct __sk_buff *skb, const struct packet *packet,
-					enum hook hook, __u32 ifindex, const __u8 *dmac,
-					const __u8 *smac, __u32 service)
+static __always_inline int output_local(struct __sk_buff *skb, __u32 ifindex, const __u8 *dmac,
+					const __u8 *smac)
 {
 	if (!CONFIG.bpf_host_routing)
-		return report(skb, packet, hook, OUTCOME_TRANSLATED, service, TC_ACT_OK);
+		return verdict(OUTCOME_TRANSLATED, TC_ACT_OK);
 	if (rewrite_macs(skb, dmac, smac))
-		return report_drop(skb, packet, hook, DROP_REWRITE, service);
-	return report(skb, packet, hook, OUTCOME_LOCAL, service, bpf_redirect_peer(ifindex, 0));
+		return verdict_drop(DROP_REWRITE);
+	return verdict(OUTCOME_LOCAL, bpf_redirect_peer(ifindex, 0));
 }
 
 /* Whether one packet on the wire, a segment of a GSO skb, exceeds @mtu. */
@@ -47,23 +46,18 @@ static __always_inline bool output_too_big(const struct __sk_buff *skb, const st
  * Sends a packet that carries @flow's rewrite. @exercise: once a tick the kernel's own neighbour
  * code sends, or an entry that is only ever read would go stale and be collected.
  */
-static __always_inline int output_flow(struct __sk_buff *skb, const struct packet *packet,
-				       enum hook hook, const struct flow *flow, bool exercise)
+static __always_inline int output_flow(struct __sk_buff *skb, const struct flow *flow,
+				       bool exercise)
 {
-	const __u32 service = flow->service;
-
 	if (flow->kind == FLOW_LOCAL)
-		return output_local(skb, packet, hook, flow->ifindex, flow->l2.dmac, flow->l2.smac,
-				    service);
+		return output_local(skb, flow->ifindex, flow->l2.dmac, flow->l2.smac);
 	if (flow->kind != FLOW_L2 || !CONFIG.bpf_host_routing)
-		return report(skb, packet, hook, OUTCOME_TRANSLATED, service, TC_ACT_OK);
+		return verdict(OUTCOME_TRANSLATED, TC_ACT_OK);
 
 	skb->tc_index = OUTPUT_FINISHED;
 	if (exercise || (flow->flags & FLOW_NO_MAC))
-		return report(skb, packet, hook, OUTCOME_FORWARDED, service,
-			      bpf_redirect_neigh(flow->ifindex, NULL, 0, 0));
+		return verdict(OUTCOME_FORWARDED, bpf_redirect_neigh(flow->ifindex, NULL, 0, 0));
 	if (rewrite_macs(skb, flow->l2.dmac, flow->l2.smac))
-		return report_drop(skb, packet, hook, DROP_REWRITE, service);
-	return report(skb, packet, hook, OUTCOME_FORWARDED, service,
-		      bpf_redirect(flow->ifindex, 0));
+		return verdict_drop(DROP_REWRITE);
+	return verdict(OUTCOME_FORWARDED, bpf_redirect(flow->ifindex, 0));
 }

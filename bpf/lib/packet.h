@@ -30,6 +30,7 @@ struct packet {
 	__u8 tcp_flags; /* the byte from the header; 0 for other protocols */
 	__u8 fragment;
 	__u8 pad;
+	__u32 service; /* whose it is, once that is known */
 };
 
 /*

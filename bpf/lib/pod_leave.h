@@ -35,15 +35,15 @@ static __always_inline bool pod_is_multicast(const struct addr *addr)
 	       addr->w[3] == 0xffffffff;
 }
 
-/* Routes an untranslated packet out of the node, or leaves it to the stack. */
-static __noinline int pod_route(struct __sk_buff *skb, const struct packet *packet, enum hook hook)
+/* Routes an untranslated packet out of the node, or leaves it to the stack. Returns the verdict. */
+static __noinline int pod_route(struct __sk_buff *skb, const struct packet *packet)
 {
 	const bool v6 = !addr_is_v4(&packet->key.daddr);
 	struct bpf_fib_lookup fib = {};
 	struct bpf_redir_neigh next = {};
 
 	if (!CONFIG.bpf_host_routing || packet->ttl <= 1)
-		return report(skb, packet, hook, OUTCOME_STACK, 0, TC_ACT_OK);
+		return verdict(OUTCOME_STACK, TC_ACT_OK);
 
 	fib.ifindex = skb->ifindex;
 	fib.family = v6 ? AF_INET6 : AF_INET;
@@ -61,14 +61,13 @@ static __noinline int pod_route(struct __sk_buff *skb, const struct packet *pack
 		break;
 	default:
 		/* The stack delivers it to the host, or tells the pod why it cannot be sent. */
-		return report(skb, packet, hook, OUTCOME_STACK, 0, TC_ACT_OK);
+		return verdict(OUTCOME_STACK, TC_ACT_OK);
 	}
 
 	next.nh_family = fib.family;
 	__builtin_memcpy(next.ipv6_nh, fib.ipv6_dst, sizeof(next.ipv6_nh));
 	if (v6 ? rewrite_hop(skb, true) : rewrite_hop(skb, false))
-		return report_drop(skb, packet, hook, DROP_REWRITE, 0);
+		return verdict_drop(DROP_REWRITE);
 	skb->tc_index = OUTPUT_FINISHED;
-	return report(skb, packet, hook, OUTCOME_FORWARDED, 0,
-		      bpf_redirect_neigh(fib.ifindex, &next, sizeof(next), 0));
+	return verdict(OUTCOME_FORWARDED, bpf_redirect_neigh(fib.ifindex, &next, sizeof(next), 0));
 }

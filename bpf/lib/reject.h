@@ -31,28 +31,6 @@ enum reject_why {
 	REJECT_TOO_BIG,
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__type(key, __u32);
-	__type(value, struct event_budget);
-	__uint(max_entries, 1);
-} reject_budgets SEC(".maps");
-
-static __always_inline bool reject_allowed(void)
-{
-	const __u32 zero = 0;
-	struct event_budget *budget = bpf_map_lookup_elem(&reject_budgets, &zero);
-	__u32 tick = clock_ticks();
-
-	if (!budget)
-		return false;
-	if (budget->tick != tick) {
-		budget->tick = tick;
-		budget->sent = 0;
-	}
-	return budget->sent++ < REJECTS_PER_TICK;
-}
-
 struct reject_v4 {
 	struct iphdr ip;
 	struct icmphdr icmp;
@@ -103,8 +81,8 @@ static __always_inline int reject_swap_macs(struct __sk_buff *skb)
 	return rewrite_macs(skb, dmac, smac);
 }
 
-static __noinline int reject_build_v4(struct __sk_buff *skb, const struct packet *packet,
-				      enum reject_why why, __u16 mtu)
+static __noinline int reject_build_v4(struct __sk_buff *skb, const struct packet *packet, __u32 why,
+				      __u16 mtu)
 {
 	const bool tcp = packet->key.proto == IPPROTO_TCP;
 	const __u32 quote = tcp ? REJECT_QUOTE_TCP : REJECT_QUOTE_UDP;
@@ -151,8 +129,8 @@ static __noinline int reject_build_v4(struct __sk_buff *skb, const struct packet
 	return reject_swap_macs(skb);
 }
 
-static __noinline int reject_build_v6(struct __sk_buff *skb, const struct packet *packet,
-				      enum reject_why why, __u32 mtu)
+static __noinline int reject_build_v6(struct __sk_buff *skb, const struct packet *packet, __u32 why,
+				      __u32 mtu)
 {
 	const bool tcp = packet->key.proto == IPPROTO_TCP;
 	const __u32 quote = tcp ? REJECT_QUOTE_TCP : REJECT_QUOTE_UDP;
@@ -202,22 +180,37 @@ static __noinline int reject_build_v6(struct __sk_buff *skb, const struct packet
 	return reject_swap_macs(skb);
 }
 
-/* Answers the sender, or drops in silence where that cannot be done. Counted by @why either way. */
-static __always_inline int reject(struct __sk_buff *skb, const struct packet *packet,
-				  enum hook hook, enum reject_why why, __u16 mtu, __u32 service,
-				  const bool v6)
+/*
+ * Answers the sender of scratch->packet, or drops in silence where that cannot be done. @why is an
+ * enum reject_why. Returns the verdict, counted by @why either way.
+ */
+__noinline int reject_send(struct __sk_buff *skb, __u32 why, __u32 mtu)
 {
 	const enum outcome outcome = why == REJECT_NO_ENDPOINTS	 ? OUTCOME_REJECTED
 				     : why == REJECT_TTL_EXPIRED ? DROP_TTL
 								 : DROP_TOO_BIG;
+	struct scratch *scratch = scratch_get();
+	const struct packet *packet;
 
+	if (!scratch)
+		return verdict_drop(outcome);
+	packet = &scratch->packet;
 	if (packet->key.proto != IPPROTO_TCP && packet->key.proto != IPPROTO_UDP)
-		return report_drop(skb, packet, hook, outcome, service);
-	if (!reject_allowed())
-		return report_drop(skb, packet, hook, outcome, service);
-	if (v6 ? reject_build_v6(skb, packet, why, mtu) : reject_build_v4(skb, packet, why, mtu))
-		return report_drop(skb, packet, hook, outcome, service);
+		return verdict_drop(outcome);
+	if (!budget_take(BUDGET_REJECTS, REJECTS_PER_TICK))
+		return verdict_drop(outcome);
+	if (addr_is_v4(&packet->key.saddr) ? reject_build_v4(skb, packet, why, mtu)
+					   : reject_build_v6(skb, packet, why, mtu))
+		return verdict_drop(outcome);
 
 	skb->tc_index = OUTPUT_FINISHED;
-	return report(skb, packet, hook, outcome, service, bpf_redirect(skb->ifindex, 0));
+	return verdict(outcome, bpf_redirect(skb->ifindex, 0));
+}
+
+static __always_inline int reject(struct __sk_buff *skb, const struct packet *packet,
+				  enum reject_why why, __u32 mtu)
+{
+	if (!scratch_put(packet))
+		return verdict_drop(DROP_FLOWS_FULL);
+	return reject_send(skb, why, mtu);
 }

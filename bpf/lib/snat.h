@@ -54,14 +54,23 @@ static __always_inline bool snat_host_uses(struct __sk_buff *skb, const struct f
 }
 
 /*
- * Stores @flow under @reverse with a client port that is free, the original one first, and leaves
- * that port in @reverse->dport. Returns 0, -EEXIST when every try was taken, or the map's error.
+ * Stores scratch->reverse under scratch->reverse_key with a client port that is free, the original
+ * one first, and leaves that port in the key. Returns 0, -EEXIST when every try was taken, or the
+ * map's error.
  */
-static __noinline long snat_claim(struct __sk_buff *skb, struct flow_key *reverse,
-				  const struct flow *flow, bool own_address, __u32 now)
+__noinline int snat_claim(struct __sk_buff *skb)
 {
 	const __u32 span = (__u32)CONFIG.snat_port_max - CONFIG.snat_port_min + 1;
-	bool keep = !own_address || snat_port_allowed(bpf_ntohs(reverse->dport));
+	struct scratch *scratch = scratch_get();
+	const __u32 now = clock_ticks();
+	struct flow_key *key;
+	bool own, keep;
+
+	if (!scratch)
+		return -ENOENT;
+	key = &scratch->reverse_key;
+	own = scratch->plan.own_address;
+	keep = !own || snat_port_allowed(bpf_ntohs(key->dport));
 
 	for (int i = 0; i < SNAT_TRIES; i++) {
 		__u32 random = bpf_get_prandom_u32();
@@ -71,12 +80,12 @@ static __noinline long snat_claim(struct __sk_buff *skb, struct flow_key *revers
 		if (!keep) {
 			if (!snat_port_allowed(port))
 				continue;
-			reverse->dport = bpf_htons(port);
+			key->dport = bpf_htons(port);
 		}
 		keep = false;
-		if (own_address && snat_host_uses(skb, reverse))
+		if (own && snat_host_uses(skb, key))
 			continue;
-		err = flow_claim(reverse, flow, now);
+		err = flow_claim(key, &scratch->reverse, now);
 		if (err != -EEXIST)
 			return err;
 	}

@@ -7,9 +7,6 @@
 #include "reject.h"
 #include "service.h"
 
-/* The packet has no flow that may be used: the caller goes on as for a first packet. */
-#define TRANSLATE_MISS (-1)
-
 /*
  * Whether what the flow was sent to has left. Established TCP goes on, as it does behind
  * kube-proxy: a pod that left its service but lives keeps its connections. Datagrams choose anew at
@@ -24,9 +21,12 @@ static __always_inline bool translate_orphaned(const struct packet *packet, cons
 	return packet->key.proto != IPPROTO_TCP || !flow->tcp_peer;
 }
 
-/* Acts on @packet if it has a flow, else returns TRANSLATE_MISS. */
-static __always_inline int translate(struct __sk_buff *skb, const struct packet *packet,
-				     enum hook hook, __u32 now, const bool v6)
+/*
+ * Acts on @packet if it has a flow. Returns the verdict, or VERDICT_NONE when it has none that may
+ * be used: the caller goes on as for a first packet.
+ */
+static __always_inline int translate(struct __sk_buff *skb, struct packet *packet, __u32 now,
+				     const bool v6)
 {
 	const struct settings *settings = settings_get();
 	struct flow *flow;
@@ -34,48 +34,50 @@ static __always_inline int translate(struct __sk_buff *skb, const struct packet 
 
 	flow = flow_find(&packet->key, now);
 	if (!flow)
-		return TRANSLATE_MISS;
+		return VERDICT_NONE;
+	packet->service = flow->service;
 	if (flow->in_ifindex && flow->in_ifindex != skb->ifindex)
-		return report_drop(skb, packet, hook, DROP_SPOOFED, flow->service);
+		return verdict_drop(DROP_SPOOFED);
 	if (translate_orphaned(packet, flow)) {
 		flow_close(&packet->key, flow);
-		return TRANSLATE_MISS;
+		return VERDICT_NONE;
 	}
 	flow = flow_keep(packet, flow, now, &ticked);
 	if (!flow)
-		return TRANSLATE_MISS;
+		return VERDICT_NONE;
 
 	if (ticked || !flow->kind || (flow->flags & FLOW_NO_MAC) ||
 	    (settings && settings->route_epoch != flow->route_epoch)) {
 		if (route_find(skb, flow))
-			return report_drop(skb, packet, hook, DROP_NO_ROUTE, flow->service);
+			return verdict_drop(DROP_NO_ROUTE);
 	}
 	if (flow->kind == FLOW_L2 && flow->mtu && output_too_big(skb, packet, flow->mtu))
-		return reject(skb, packet, hook, REJECT_TOO_BIG, flow->mtu, flow->service, v6);
+		return reject(skb, packet, REJECT_TOO_BIG, flow->mtu);
 	if (packet->ttl <= 1 && flow->kind != FLOW_STACK)
-		return reject(skb, packet, hook, REJECT_TTL_EXPIRED, 0, flow->service, v6);
+		return reject(skb, packet, REJECT_TTL_EXPIRED, 0);
 	if (rewrite_packet(skb, packet, flow, flow->kind != FLOW_STACK, v6))
-		return report_drop(skb, packet, hook, DROP_REWRITE, flow->service);
-	return output_flow(skb, packet, hook, flow, ticked);
+		return verdict_drop(DROP_REWRITE);
+	return output_flow(skb, flow, ticked);
 }
 
 /*
  * The hooks where packets leave the host's stack: the rewrite alone, the way is the stack's.
- * Returns TC_ACT_OK or a drop.
+ * Returns the verdict or VERDICT_NONE.
  */
-static __always_inline int translate_from_host(struct __sk_buff *skb, const struct packet *packet,
-					       enum hook hook, __u32 now, const bool v6)
+static __always_inline int translate_from_host(struct __sk_buff *skb, struct packet *packet,
+					       __u32 now, const bool v6)
 {
 	struct flow *flow;
 	bool ticked;
 
 	flow = flow_find(&packet->key, now);
 	if (!flow)
-		return TRANSLATE_MISS;
+		return VERDICT_NONE;
+	packet->service = flow->service;
 	flow = flow_keep(packet, flow, now, &ticked);
 	if (!flow)
-		return TRANSLATE_MISS;
+		return VERDICT_NONE;
 	if (rewrite_packet(skb, packet, flow, 0, v6))
-		return report_drop(skb, packet, hook, DROP_REWRITE, flow->service);
-	return report(skb, packet, hook, OUTCOME_TRANSLATED, flow->service, TC_ACT_OK);
+		return verdict_drop(DROP_REWRITE);
+	return verdict(OUTCOME_TRANSLATED, TC_ACT_OK);
 }

@@ -2,7 +2,8 @@
 //! Destroys the connected UDP sockets whose backend is gone, and no other.
 //!
 //! A connected UDP socket asks nobody again: left alone it would send into the void for ever. Its
-//! owner gets `ECONNABORTED` from its next call and connects anew. Sockets that name the pod's
+//! owner's waiting or next `recv` fails with `ECONNABORTED` (a `send` with `EDESTADDRREQ`), and it
+//! connects anew. Sockets that name the pod's
 //! address themselves, unconnected ones and those of other services are not touched, because what
 //! was translated, and to which target, stands in the socket itself (map `sock_nat`).
 

@@ -6,15 +6,20 @@ use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::ptr;
 
 use libbpf_rs::libbpf_sys as raw;
 
+mod link;
 mod map;
+mod probe;
 
+pub(super) use link::{LinkTarget, link_create, link_detach, link_info, link_update};
 pub(super) use map::{
     Walk, delete, delete_batch, lookup, lookup_batch, map_info, next_key, refused, update,
     update_batch,
 };
+pub(super) use probe::{has_helper, has_map_type, has_program_type, load_trivial};
 
 /// The kernel's internal "not supported", which leaks to user space from batch operations.
 pub(super) const ENOTSUPP: i32 = 524;
@@ -48,4 +53,18 @@ pub(super) fn obj_pin(fd: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
     // SAFETY: the path is a C string that outlives the call.
     check(unsafe { raw::bpf_obj_pin(fd.as_raw_fd(), path.as_ptr()) })?;
     Ok(())
+}
+
+/// The kernel's name, truncated to 15 characters, of the program with this id.
+pub(super) fn program_name(id: u32) -> io::Result<String> {
+    // SAFETY: takes no pointer.
+    let fd = check_fd(unsafe { raw::bpf_prog_get_fd_by_id(id) })?;
+    let mut info = raw::bpf_prog_info::default();
+    let mut size = size_of_val(&info) as u32;
+    // SAFETY: `info` is valid for `size` bytes.
+    check(unsafe {
+        raw::bpf_prog_get_info_by_fd(fd.as_raw_fd(), ptr::from_mut(&mut info), &mut size)
+    })?;
+    let name: Vec<u8> = info.name.iter().take_while(|&&c| c != 0).map(|&c| c as u8).collect();
+    Ok(String::from_utf8_lossy(&name).into_owned())
 }

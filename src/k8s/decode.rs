@@ -14,16 +14,17 @@ mod slice;
 use std::collections::BTreeMap;
 
 use ::kube::api::ObjectMeta;
+use serde::de::DeserializeOwned;
 
 use super::intern::Interner;
 use super::wire;
-use crate::model::{Object, ObjectKey, ObjectName, Protocol};
+use crate::model::{Kind, Object, ObjectKey, ObjectName, Protocol};
 pub use error::{Error, Fault};
 
 /// Set by the slice controllers on slices of headless services.
-const HEADLESS: &str = "service.kubernetes.io/headless";
+pub(super) const HEADLESS: &str = "service.kubernetes.io/headless";
 /// Names another proxy than the cluster's default one.
-const PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
+pub(super) const PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
 /// Annotations under these prefixes are kept: our own, and those people bring along.
 const ANNOTATIONS: [&str; 4] = ["culvert.io/", "service.cilium.io/", "io.cilium/", "cilium.io/"];
 
@@ -63,22 +64,6 @@ impl Decoder {
         Self { names: Interner::default(), proxy_name }
     }
 
-    pub fn service(&mut self, service: &wire::Service) -> Result<Decoded, Error> {
-        service::decode(self, service)
-    }
-
-    pub fn slice(&mut self, slice: &wire::EndpointSlice) -> Result<Decoded, Error> {
-        slice::decode(self, slice)
-    }
-
-    pub fn node(&mut self, node: &wire::Node) -> Result<Decoded, Error> {
-        node::decode(node)
-    }
-
-    pub fn pod(&mut self, pod: &wire::Pod) -> Result<Decoded, Error> {
-        pod::decode(self, pod)
-    }
-
     /// `namespace/name`; an absent namespace is `default`, as for `kubectl apply`.
     fn name(&mut self, kind: &'static str, meta: &ObjectMeta) -> Result<ObjectName, Error> {
         let name = plain_name(kind, meta)?;
@@ -94,32 +79,66 @@ impl Decoder {
     }
 }
 
-/// The key of an object, for a deletion: nothing but its name is looked at.
-pub trait Keyed {
+/// An API object that Culvert reads.
+pub trait Wire: ::kube::Resource<DynamicType = ()> + DeserializeOwned {
+    const KIND: Kind;
+
+    /// The key of the object, for a deletion: nothing but its name is looked at.
+    ///
+    /// # Errors
+    /// The object has no name.
     fn key(&self, decoder: &mut Decoder) -> Result<ObjectKey, Error>;
+
+    /// # Errors
+    /// A value of the object cannot be used.
+    fn decode(&self, decoder: &mut Decoder) -> Result<Decoded, Error>;
 }
 
-impl Keyed for wire::Service {
+impl Wire for wire::Service {
+    const KIND: Kind = Kind::Service;
+
     fn key(&self, decoder: &mut Decoder) -> Result<ObjectKey, Error> {
         decoder.name("Service", &self.metadata).map(ObjectKey::Service)
     }
+
+    fn decode(&self, decoder: &mut Decoder) -> Result<Decoded, Error> {
+        service::decode(decoder, self)
+    }
 }
 
-impl Keyed for wire::EndpointSlice {
+impl Wire for wire::EndpointSlice {
+    const KIND: Kind = Kind::EndpointSlice;
+
     fn key(&self, decoder: &mut Decoder) -> Result<ObjectKey, Error> {
         decoder.name("EndpointSlice", &self.metadata).map(ObjectKey::Slice)
     }
-}
 
-impl Keyed for wire::Node {
-    fn key(&self, _: &mut Decoder) -> Result<ObjectKey, Error> {
-        plain_name("Node", &self.metadata).map(|name| ObjectKey::Node(name.to_owned()))
+    fn decode(&self, decoder: &mut Decoder) -> Result<Decoded, Error> {
+        slice::decode(decoder, self)
     }
 }
 
-impl Keyed for wire::Pod {
+impl Wire for wire::Node {
+    const KIND: Kind = Kind::Node;
+
+    fn key(&self, _: &mut Decoder) -> Result<ObjectKey, Error> {
+        plain_name("Node", &self.metadata).map(|name| ObjectKey::Node(name.to_owned()))
+    }
+
+    fn decode(&self, _: &mut Decoder) -> Result<Decoded, Error> {
+        node::decode(self)
+    }
+}
+
+impl Wire for wire::Pod {
+    const KIND: Kind = Kind::Pod;
+
     fn key(&self, decoder: &mut Decoder) -> Result<ObjectKey, Error> {
         decoder.name("Pod", &self.metadata).map(ObjectKey::Pod)
+    }
+
+    fn decode(&self, decoder: &mut Decoder) -> Result<Decoded, Error> {
+        pod::decode(decoder, self)
     }
 }
 

@@ -36,6 +36,11 @@ impl<K> Cursor<K> {
         Self { state: State::Key(None) }
     }
 
+    /// The scan is under way and goes key by key.
+    pub(in crate::datapath) fn is_by_key(&self) -> bool {
+        matches!(self.state, State::Key(_))
+    }
+
     pub fn is_at_end(&self) -> bool {
         matches!(self.state, State::End)
     }

@@ -4,13 +4,13 @@
 use std::thread;
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::document::{Document, split};
 use super::header::{Header, Meaning};
 use super::yaml;
-use crate::k8s::decode::{self, Decoded, Decoder, NotOurs};
+use crate::k8s::decode::{self, Decoded, Decoder, NotOurs, Wire};
+use crate::k8s::wire;
 use crate::model::{Kind, Object, Problem};
 
 /// From here on a second thread earns its start.
@@ -84,10 +84,10 @@ fn one(document: &Document<'_>, origin: &str, decoder: &mut Decoder) -> Parsed {
         }
         Meaning::One(kind) => {
             let result = match kind {
-                Kind::Service => typed(document.text, |wire| decoder.service(&wire)),
-                Kind::EndpointSlice => typed(document.text, |wire| decoder.slice(&wire)),
-                Kind::Node => typed(document.text, |wire| decoder.node(&wire)),
-                Kind::Pod => typed(document.text, |wire| decoder.pod(&wire)),
+                Kind::Service => typed::<wire::Service>(document.text, decoder),
+                Kind::EndpointSlice => typed::<wire::EndpointSlice>(document.text, decoder),
+                Kind::Node => typed::<wire::Node>(document.text, decoder),
+                Kind::Pod => typed::<wire::Pod>(document.text, decoder),
             };
             take(result, "");
         }
@@ -126,27 +126,25 @@ fn item(kind: Option<Kind>, value: Value, decoder: &mut Decoder) -> Result<Optio
             }
         }
     };
-    fn from<T: DeserializeOwned>(value: Value) -> Result<T, Fault> {
-        serde_path_to_error::deserialize(value).map_err(|error| {
-            let field = error.path().to_string();
-            Fault::Syntax(yaml::Error { line: 0, field, message: error.into_inner().to_string() })
-        })
+    match kind {
+        Kind::Service => from_value::<wire::Service>(value, decoder),
+        Kind::EndpointSlice => from_value::<wire::EndpointSlice>(value, decoder),
+        Kind::Node => from_value::<wire::Node>(value, decoder),
+        Kind::Pod => from_value::<wire::Pod>(value, decoder),
     }
-    let decoded = match kind {
-        Kind::Service => decoder.service(&from(value)?),
-        Kind::EndpointSlice => decoder.slice(&from(value)?),
-        Kind::Node => decoder.node(&from(value)?),
-        Kind::Pod => decoder.pod(&from(value)?),
-    };
-    ours(decoded)
 }
 
-fn typed<T: DeserializeOwned>(
-    text: &str,
-    decode: impl FnOnce(T) -> Result<Decoded, decode::Error>,
-) -> Result<Option<Object>, Fault> {
-    let wire = yaml::parse(text).map_err(Fault::Syntax)?;
-    ours(decode(wire))
+fn from_value<T: Wire>(value: Value, decoder: &mut Decoder) -> Result<Option<Object>, Fault> {
+    let wire: T = serde_path_to_error::deserialize(value).map_err(|error| {
+        let field = error.path().to_string();
+        Fault::Syntax(yaml::Error { line: 0, field, message: error.into_inner().to_string() })
+    })?;
+    ours(wire.decode(decoder))
+}
+
+fn typed<T: Wire>(text: &str, decoder: &mut Decoder) -> Result<Option<Object>, Fault> {
+    let wire: T = yaml::parse(text).map_err(Fault::Syntax)?;
+    ours(wire.decode(decoder))
 }
 
 fn ours(decoded: Result<Decoded, decode::Error>) -> Result<Option<Object>, Fault> {

@@ -64,7 +64,7 @@ fn is_json(text: &str) -> bool {
 fn options() -> Options {
     // The files are the operator's own: their size is no reason to refuse them. Aliases stay
     // limited, because a few lines of those can grow without bound.
-    serde_saphyr::options! { budget: None, emit_comments: false }
+    serde_saphyr::options! { budget: None, emit_comments: false, with_snippet: false }
 }
 
 /// The parser's words on one line, without the picture of the source that comes with them.
