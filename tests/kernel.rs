@@ -9,7 +9,9 @@
 mod support {
     pub mod cgroup;
     pub mod netns;
+    pub mod node;
     pub mod objects;
+    pub mod packet;
     pub mod pins;
     pub mod sockets;
 }
@@ -19,6 +21,8 @@ mod kernel {
     mod attach;
     mod cni;
     mod datapath;
+    mod host;
+    mod lxc;
     mod probe;
     mod sock;
     mod sock_bind;

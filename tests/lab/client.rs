@@ -96,8 +96,10 @@ impl Talk {
 }
 
 impl Report {
-    /// No connection was lost and no question went without an answer.
-    pub fn is_flawless(&self) -> bool {
-        self.broken == 0 && self.answered == self.sent
+    /// Lost connections and questions without an answer, in words.
+    pub fn flaw(&self) -> Option<String> {
+        let Self { what, sent, answered, broken, errors, .. } = self;
+        (*broken > 0 || answered < sent)
+            .then(|| format!("{what}: {answered} of {sent} answered, {broken} broken: {errors:?}"))
     }
 }
