@@ -15,7 +15,9 @@ pub mod attach;
 pub mod host;
 pub mod map;
 pub mod maps;
+pub mod netlink;
 pub mod probe;
+pub mod sysctl;
 
 mod load;
 mod log;

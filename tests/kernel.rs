@@ -15,5 +15,6 @@ mod support {
 mod kernel {
     mod attach;
     mod datapath;
+    mod netlink;
     mod probe;
 }
