@@ -10,7 +10,7 @@ mod objects {
     use libbpf_cargo::SkeletonBuilder;
 
     const OBJECTS: &[&str] =
-        &["bpf_maps", "bpf_lxc", "bpf_host", "bpf_overlay", "bpf_xdp", "bpf_sock"];
+        &["bpf_maps", "bpf_lxc", "bpf_host", "bpf_overlay", "bpf_xdp", "bpf_sock", "bpf_iter"];
 
     pub(super) fn build() -> Result<()> {
         let out_dir = PathBuf::from(env::var_os("OUT_DIR").context("cargo sets OUT_DIR")?);

@@ -1,21 +1,98 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* bpf_host: external devices, tc ingress and egress. */
+/* bpf_host: external devices. Service traffic from outside, and the way into pods. */
 #include "lib/common.h"
-#include "lib/flow.h"
-#include "lib/outcome.h"
+#include "lib/pod.h"
+
+/* A packet from the wire: flow, then a pod of this node, then a service, then the stack. */
+static __always_inline int enter_node(struct __sk_buff *skb, struct packet *packet, const bool v6)
+{
+	const enum parsed parsed = packet_parse(skb, packet, v6);
+	const __u32 now = clock_ticks();
+	const struct endpoint *endpoint;
+	int done;
+
+	if (parsed == PARSED_SHORT)
+		return verdict_drop(DROP_MALFORMED);
+	if (parsed == PARSED_L4) {
+		done = translate(skb, packet, now, v6);
+		if (done != VERDICT_NONE)
+			return done;
+	}
+
+	endpoint = endpoint_lookup(&packet->key.daddr);
+	if (endpoint) {
+		if (parsed == PARSED_L4) {
+			done = pod_keep_apart(skb, packet, ZONE_POD, endpoint->ifindex, now);
+			if (done != VERDICT_NONE)
+				return done;
+		}
+		return pod_deliver(skb, packet, endpoint, v6);
+	}
+
+	if (parsed == PARSED_L4) {
+		done = balance(skb, packet);
+		if (done != VERDICT_NONE)
+			return done;
+	}
+	return verdict(OUTCOME_STACK, TC_ACT_OK);
+}
 
 SEC("tc")
 int from_netdev(struct __sk_buff *skb)
 {
-	outcome_count(OUTCOME_STACK, HOOK_FROM_NETDEV, skb->len);
-	return TC_ACT_OK;
+	struct packet packet = {.key.zone = ZONE_WIRE};
+	int decided;
+
+	switch (skb->protocol) {
+	case bpf_htons(ETH_P_IP):
+		decided = enter_node(skb, &packet, false);
+		break;
+	case bpf_htons(ETH_P_IPV6):
+		decided = enter_node(skb, &packet, true);
+		break;
+	default:
+		decided = verdict(OUTCOME_STACK, TC_ACT_OK);
+		break;
+	}
+	return report(skb, &packet, HOOK_FROM_NETDEV, decided);
+}
+
+/* A packet from the host's own stack. */
+static __always_inline int leave_node(struct __sk_buff *skb, struct packet *packet, const bool v6)
+{
+	const __u32 now = clock_ticks();
+	int done;
+
+	if (packet_parse(skb, packet, v6) == PARSED_L4) {
+		done = translate_from_host(skb, packet, now, v6);
+		if (done != VERDICT_NONE)
+			return done;
+		done = pod_keep_apart(skb, packet, ZONE_WIRE, 0, now);
+		if (done != VERDICT_NONE)
+			return done;
+	}
+	return verdict(OUTCOME_STACK, TC_ACT_OK);
 }
 
 SEC("tc")
 int to_netdev(struct __sk_buff *skb)
 {
-	outcome_count(OUTCOME_STACK, HOOK_TO_NETDEV, skb->len);
-	return TC_ACT_OK;
+	struct packet packet = {.key.zone = ZONE_HOST};
+	int decided;
+
+	if (output_is_finished(skb))
+		return TC_ACT_OK;
+	switch (skb->protocol) {
+	case bpf_htons(ETH_P_IP):
+		decided = leave_node(skb, &packet, false);
+		break;
+	case bpf_htons(ETH_P_IPV6):
+		decided = leave_node(skb, &packet, true);
+		break;
+	default:
+		return TC_ACT_OK;
+	}
+	return report(skb, &packet, HOOK_TO_NETDEV, decided);
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

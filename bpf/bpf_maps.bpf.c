@@ -11,6 +11,7 @@
 #include "lib/flow.h"
 #include "lib/outcome.h"
 #include "lib/owned.h"
+#include "lib/scratch.h"
 #include "lib/service.h"
 #include "lib/sock_nat.h"
 #include "lib/uplink.h"

@@ -20,11 +20,11 @@ pub use event::{EVENT_DROP, EVENT_TRACE, Event};
 pub use flow::{Flow, FlowKey, FlowKind, Zone, flow_flag, flow_tcp};
 pub use outcome::{Counter, Direction, Hook, Outcome};
 pub use service::{
-    BACKEND_LOCAL, BACKEND_TERMINATING, Backend, BackendKey, SERVICE_AFFINITY,
+    BACKEND_LOCAL, BACKEND_NOT_READY, BACKEND_TERMINATING, Backend, BackendKey, SERVICE_AFFINITY,
     SERVICE_HAS_ENDPOINTS, SERVICE_SOURCE_RANGES, SERVICE_SOURCE_RANGES_DENY, Service, ServiceKey,
     ServiceKind, SlotRange, TargetState, TargetStatus,
 };
-pub use sock_nat::{SockNat, SockNatEntry};
+pub use sock_nat::{GoneTarget, SOCK_NAT_SHOWN, SOCK_NAT_USED, SockNat, SockNatEntry, StaleSock};
 
 /// Fails to compile unless `$rust` and `$c` agree on size and field offsets.
 macro_rules! same_layout {

@@ -1,2 +1,258 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The agent's one validated configuration: flags, environment and file.
+//!
+//! Precedence: flag, then environment, then file, then default. Every name, default and sentence
+//! of documentation comes from one table ([`keys::KEYS`]), every impossible combination from
+//! another ([`rules`]).
+
+pub mod args;
+pub mod docs;
+pub mod keys;
+mod later;
+mod resolve;
+pub mod rules;
+mod to_abi;
+pub mod value;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+pub use resolve::{Error, HostFacts, Inputs};
+pub use value::{
+    Acceleration, Algorithm, DsrDispatch, KubeProxyReplacement, LbMode, LogFormat, PortRange,
+    RoutingMode,
+};
+
+/// Where the configuration file is looked for unless `--config` names another.
+pub const DEFAULT_FILE: &str = "/etc/culvert/culvert.yaml";
+
+/// Everything an agent is told. A value of this type has passed every rule.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// This node's name in Kubernetes.
+    pub node_name: String,
+    /// Directory of YAML to serve from instead of an API server.
+    pub manifests: Option<PathBuf>,
+    pub k8s: Kubernetes,
+    pub kube_proxy_replacement: KubeProxyReplacement,
+    /// Where `/healthz`, `/livez`, `/readyz` and `/metrics` are served.
+    pub healthz_bind: SocketAddr,
+    /// An update that waits longer than this makes `/healthz` answer 503.
+    pub healthz_timeout: Duration,
+    pub node_port: NodePort,
+    /// Serve `externalIPs` and LoadBalancer addresses.
+    pub external_ips: bool,
+    pub load_balancer: LoadBalancer,
+    pub socket_lb: SocketLb,
+    pub routing_mode: RoutingMode,
+    /// Install a route to every other node's pods.
+    pub auto_direct_node_routes: bool,
+    /// Destinations that the network routes by itself.
+    pub ipv4_native_routing_cidr: Option<Ipv4Net>,
+    pub ipv6_native_routing_cidr: Option<Ipv6Net>,
+    /// External devices; a trailing `+` matches any ending. Empty: those with a default route or
+    /// a node address.
+    pub devices: Vec<String>,
+    /// Of pod devices, in bytes; 0 takes that of the external device.
+    pub mtu: u32,
+    /// Root of the cgroup v2 tree whose processes are load-balanced.
+    pub cgroup_root: PathBuf,
+    /// Directory on a bpffs for pinned maps and links.
+    pub bpf_root: PathBuf,
+    pub state_dir: PathBuf,
+    /// Of the agent's local API.
+    pub socket: PathBuf,
+    pub bpf: Bpf,
+    pub flow_timeouts: FlowTimeouts,
+    pub cni: Cni,
+    pub debug: bool,
+    /// `tracing` directives, such as `info` or `info,culvert::lb=debug`.
+    pub log_level: String,
+    pub log_format: LogFormat,
+    /// What the reader should hear at start: deprecated names and values.
+    pub warnings: Vec<String>,
+}
+
+/// How the API server is reached.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Kubernetes {
+    /// Host name or address, without scheme.
+    pub service_host: Option<String>,
+    pub service_port: u16,
+    pub kubeconfig: Option<PathBuf>,
+}
+
+/// Where services, slices, nodes and pods come from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Source {
+    Kube(Kubernetes),
+    Manifests { dir: PathBuf },
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodePort {
+    pub enabled: bool,
+    /// Inclusive.
+    pub range: PortRange,
+    /// Owned addresses that serve NodePorts. Empty: all of them.
+    pub addresses: Vec<IpNet>,
+    /// Refuse `bind()` to a port that a service owns.
+    pub bind_protection: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoadBalancer {
+    pub mode: LbMode,
+    pub algorithm: Algorithm,
+    pub acceleration: Acceleration,
+    pub dsr_dispatch: DsrDispatch,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct SocketLb {
+    pub enabled: bool,
+    /// Leave the sockets of pods alone; their packets are served in `bpf_lxc`.
+    pub host_namespace_only: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Bpf {
+    /// Route through the host's stack even where BPF could.
+    pub host_legacy_routing: bool,
+    /// Drop what a pod sends with an address that is not its own.
+    pub source_check: bool,
+    /// Source ports that SNAT may take, inclusive.
+    pub snat_port_range: PortRange,
+    /// Source of a pod's packet to itself through its own service.
+    pub hairpin_v4: Ipv4Addr,
+    pub hairpin_v6: Ipv6Addr,
+    pub services_max: u32,
+    pub backends_max: u32,
+    pub targets_max: u32,
+    pub flows_max: u32,
+    pub flows_new_max: u32,
+    pub endpoints_max: u32,
+    pub owned_max: u32,
+}
+
+/// How long a flow without packets is kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FlowTimeouts {
+    pub tcp_syn: Duration,
+    pub tcp_established: Duration,
+    pub tcp_closing: Duration,
+    pub udp_unreplied: Duration,
+    pub udp_stream: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cni {
+    /// Write the network configuration once the agent is ready.
+    pub install: bool,
+    /// Directory that the container runtime reads.
+    pub conf_path: PathBuf,
+    /// Rename other networks' configurations to `*.culvert_bak`.
+    pub exclusive: bool,
+}
+
+impl Config {
+    /// What the objects are read from.
+    pub fn source(&self) -> Source {
+        match &self.manifests {
+            Some(dir) => Source::Manifests { dir: dir.clone() },
+            None => Source::Kube(self.k8s.clone()),
+        }
+    }
+
+    /// Whether NodePorts are served on the owned address `ip`.
+    pub fn serves_node_ports_on(&self, ip: IpAddr) -> bool {
+        let chosen = &self.node_port.addresses;
+        self.node_port.enabled && (chosen.is_empty() || chosen.iter().any(|net| net.contains(&ip)))
+    }
+}
+
+/// Before anything is read. Fields whose default depends on the host are blank until
+/// [`Inputs::resolve`] fills them.
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            node_name: String::new(),
+            manifests: None,
+            k8s: Kubernetes { service_host: None, service_port: 443, kubeconfig: None },
+            kube_proxy_replacement: KubeProxyReplacement::True,
+            healthz_bind: SocketAddr::from(([0, 0, 0, 0], 1025)),
+            healthz_timeout: Duration::from_secs(60),
+            node_port: NodePort {
+                enabled: true,
+                range: PortRange { min: 30000, max: 32767 },
+                addresses: Vec::new(),
+                bind_protection: true,
+            },
+            external_ips: true,
+            load_balancer: LoadBalancer {
+                mode: LbMode::Snat,
+                algorithm: Algorithm::Random,
+                acceleration: Acceleration::Disabled,
+                dsr_dispatch: DsrDispatch::Opt,
+            },
+            socket_lb: SocketLb { enabled: true, host_namespace_only: false },
+            routing_mode: RoutingMode::Native,
+            auto_direct_node_routes: false,
+            ipv4_native_routing_cidr: None,
+            ipv6_native_routing_cidr: None,
+            devices: Vec::new(),
+            mtu: 0,
+            cgroup_root: PathBuf::new(),
+            bpf_root: PathBuf::from("/sys/fs/bpf/culvert"),
+            state_dir: PathBuf::from("/run/culvert"),
+            socket: PathBuf::new(),
+            bpf: Bpf::default(),
+            flow_timeouts: FlowTimeouts::default(),
+            cni: Cni {
+                install: true,
+                conf_path: PathBuf::from("/etc/cni/net.d"),
+                exclusive: false,
+            },
+            debug: false,
+            log_level: "info".to_owned(),
+            log_format: LogFormat::Text,
+            warnings: Vec::new(),
+        }
+    }
+}
+
+impl Default for Bpf {
+    fn default() -> Self {
+        Self {
+            host_legacy_routing: false,
+            source_check: true,
+            snat_port_range: PortRange::EMPTY,
+            hairpin_v4: Ipv4Addr::new(169, 254, 42, 1),
+            hairpin_v6: Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0x42, 1),
+            services_max: 65_536,
+            backends_max: 262_144,
+            targets_max: 262_144,
+            flows_max: 524_288,
+            flows_new_max: 65_536,
+            endpoints_max: 4_096,
+            owned_max: 4_096,
+        }
+    }
+}
+
+impl Default for FlowTimeouts {
+    fn default() -> Self {
+        Self {
+            tcp_syn: Duration::from_secs(60),
+            // Longer than the two hours after which TCP's own keepalive speaks, so that an idle
+            // connection which keeps itself alive is never forgotten.
+            tcp_established: Duration::from_secs(8000),
+            tcp_closing: Duration::from_secs(10),
+            udp_unreplied: Duration::from_secs(30),
+            udp_stream: Duration::from_secs(120),
+        }
+    }
+}

@@ -17,6 +17,7 @@ pub mod map;
 pub mod maps;
 pub mod netlink;
 pub mod probe;
+pub mod sockets;
 pub mod sysctl;
 
 mod load;

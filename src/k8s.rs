@@ -1,2 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Sources: Kubernetes objects from an API server or from a directory, as model values.
+//! Sources of the model: an API server (`kube`) or a directory of the same YAML (`manifests`).
+//!
+//! Both read the same lean view of the API objects (`wire`) and turn it into model values in the
+//! same way (`decode`); both send [`crate::model::Change`]s and report what they cannot use.
+
+pub mod decode;
+mod intern;
+pub mod kube;
+pub mod manifests;
+pub mod wire;

@@ -17,4 +17,4 @@ macro_rules! skeleton {
     )+};
 }
 
-skeleton!(bpf_maps, bpf_lxc, bpf_host, bpf_overlay, bpf_xdp, bpf_sock);
+skeleton!(bpf_maps, bpf_lxc, bpf_host, bpf_overlay, bpf_xdp, bpf_sock, bpf_iter);

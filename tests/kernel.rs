@@ -7,14 +7,26 @@
 
 #[path = "support"]
 mod support {
+    pub mod cgroup;
     pub mod netns;
+    pub mod node;
+    pub mod objects;
+    pub mod packet;
     pub mod pins;
+    pub mod sockets;
 }
 
 #[path = "kernel"]
 mod kernel {
     mod attach;
+    mod cni;
     mod datapath;
+    mod host;
+    mod lxc;
     mod netlink;
     mod probe;
+    mod sock;
+    mod sock_bind;
+    mod sock_destroy;
+    mod sock_udp;
 }

@@ -17,6 +17,9 @@
 #define ETH_P_ARP 0x0806
 #define ETH_P_IPV6 0x86dd
 
+#define IPPROTO_FRAGMENT 44
+#define IPPROTO_ICMPV6 58
+
 #define TC_ACT_OK 0
 #define TC_ACT_SHOT 2
 #define TC_ACT_REDIRECT 7

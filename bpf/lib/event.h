@@ -3,7 +3,7 @@
 #pragma once
 
 #include "addr.h"
-#include "clock.h"
+#include "budget.h"
 #include "config.h"
 #include "outcome.h"
 
@@ -34,40 +34,13 @@ struct event {
 };
 _Static_assert(sizeof(struct event) == 64, "event is ABI with the agent");
 
-struct event_budget {
-	__u32 tick;
-	__u32 sent;
-};
-
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, EVENTS_BYTES);
 } events SEC(".maps");
 
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__type(key, __u32);
-	__type(value, struct event_budget);
-	__uint(max_entries, 1);
-} event_budgets SEC(".maps");
-
-static __always_inline bool event_allowed(void)
-{
-	const __u32 zero = 0;
-	struct event_budget *budget = bpf_map_lookup_elem(&event_budgets, &zero);
-	__u32 tick = clock_ticks();
-
-	if (!budget)
-		return false;
-	if (budget->tick != tick) {
-		budget->tick = tick;
-		budget->sent = 0;
-	}
-	return budget->sent++ < EVENTS_PER_TICK;
-}
-
 static __always_inline void event_send(const struct event *event)
 {
-	if (event_allowed())
+	if (budget_take(BUDGET_EVENTS, EVENTS_PER_TICK))
 		bpf_ringbuf_output(&events, (void *)event, sizeof(*event), 0);
 }

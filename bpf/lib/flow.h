@@ -99,8 +99,9 @@ struct flow {
 	__u32 in_ifindex; /* ZONE_POD: the only device this may come from; 0 elsewhere */
 	__u32 last_seen;  /* ticks (clock.h) */
 	__u32 created;
-	__u8 replied; /* UDP, ICMP: the other side has answered */
-	__u8 pad[3];
+	__u8 replied; /* UDP: the other side has answered */
+	__u8 pad;
+	__u16 mtu; /* of the output device, 0: not checked */
 };
 _Static_assert(sizeof(struct flow) == 96, "flow is map ABI");
 

@@ -40,7 +40,10 @@ enum outcome {
 	DROP_FRAGMENT = 26, /* a later fragment whose first was never seen */
 	DROP_UNKNOWN_PORT = 27, /* an address that is only a service's, on a port that is none */
 	DROP_DENIED = 28,	/* loadBalancerSourceRanges */
-	OUTCOME_MAX = 32,
+	DROP_CLUSTER_IP = 29,	/* a ClusterIP, asked for from outside the cluster */
+	DROP_TOO_BIG = 30,	/* larger than the next link carries; the sender was told */
+	DROP_TTL = 31,		/* expired here; the sender was told */
+	OUTCOME_MAX = 40,
 };
 
 struct counter {

@@ -77,6 +77,7 @@ _Static_assert(sizeof(struct backend_key) == 12, "backend_key is map ABI");
 enum backend_flag {
 	BACKEND_LOCAL = 1 << 0,	      /* runs on this node */
 	BACKEND_TERMINATING = 1 << 1, /* listed, and used only while no ready one is left */
+	BACKEND_NOT_READY = 1 << 2,   /* in no range: its connections go on, it gets no new ones */
 };
 
 struct backend {

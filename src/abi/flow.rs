@@ -100,7 +100,9 @@ pub struct Flow {
     pub last_seen: u32,
     pub created: u32,
     pub replied: u8,
-    pub pad: [u8; 3],
+    pub pad: u8,
+    /// Of the output device, 0 when it is not checked.
+    pub mtu: u16,
 }
 
 same_layout!(FlowKey, types::flow_key, [saddr, daddr, sport, dport, proto, zone, pad]);
@@ -128,6 +130,7 @@ same_layout!(
         last_seen,
         created,
         replied,
-        pad
+        pad,
+        mtu
     ]
 );

@@ -100,6 +100,9 @@ mod numbers {
         DROP_FRAGMENT from outcome,
         DROP_UNKNOWN_PORT from outcome,
         DROP_DENIED from outcome,
+        DROP_CLUSTER_IP from outcome,
+        DROP_TOO_BIG from outcome,
+        DROP_TTL from outcome,
     );
 }
 
@@ -139,6 +142,9 @@ named! {
         DropFragment = DROP_FRAGMENT => "fragment_without_first",
         DropUnknownPort = DROP_UNKNOWN_PORT => "unknown_service_port",
         DropDenied = DROP_DENIED => "source_range_denied",
+        DropClusterIp = DROP_CLUSTER_IP => "cluster_ip_from_outside",
+        DropTooBig = DROP_TOO_BIG => "too_big",
+        DropTtl = DROP_TTL => "ttl_expired",
     }
 }
 

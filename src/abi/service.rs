@@ -131,6 +131,8 @@ pub struct BackendKey {
 pub const BACKEND_LOCAL: u16 = 1 << 0;
 /// Listed, and used only while no ready one is left.
 pub const BACKEND_TERMINATING: u16 = 1 << 1;
+/// In no range: its connections go on, it gets no new ones.
+pub const BACKEND_NOT_READY: u16 = 1 << 2;
 
 /// Value of `backends`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]

@@ -104,7 +104,8 @@ fn load(
         if pins::is_internal(&map_name) {
             continue;
         }
-        let fd = maps.get(&map_name).ok_or(map::Error::Missing { map: map_name })?;
+        // What bpf_maps does not have is an object's own scratch space.
+        let Some(fd) = maps.get(&map_name) else { continue };
         map.reuse_fd(fd.as_fd()).map_err(open)?;
     }
     for mut program in object.progs_mut() {

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The paths a packet can take, each with the handshakes that make its flows established.
+
+use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::frame::{self, ACK, SYN, Tuple};
+use super::raw::{self, Vary};
+use super::world::{PEER_MAC, Plan, Pod, UPLINK_MAC, World};
+
+const TC_ACT_REDIRECT: u32 = 7;
+
+/// Client ports start here; the low bits vary.
+const FIRST_PORT: u16 = 0x8000;
+
+/// What is measured: one packet, entering at one program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Path {
+    SnatRequest,
+    SnatReply,
+    PodToPod,
+    PodToServiceRemote,
+    PodToServiceLocal,
+    SnatNew,
+    PodToServiceNew,
+}
+
+impl Path {
+    pub const ALL: [Self; 7] = [
+        Self::SnatRequest,
+        Self::SnatReply,
+        Self::PodToPod,
+        Self::PodToServiceRemote,
+        Self::PodToServiceLocal,
+        Self::SnatNew,
+        Self::PodToServiceNew,
+    ];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SnatRequest => "tc_snat_request_ns",
+            Self::SnatReply => "tc_snat_reply_ns",
+            Self::PodToPod => "pod_to_pod_ns",
+            Self::PodToServiceRemote => "pod_to_service_remote_ns",
+            Self::PodToServiceLocal => "pod_to_service_local_ns",
+            Self::SnatNew => "tc_snat_new_ns",
+            Self::PodToServiceNew => "pod_to_service_new_ns",
+        }
+    }
+
+    /// A new flow has no established packets to vary.
+    pub const fn opens(self) -> bool {
+        matches!(self, Self::SnatNew | Self::PodToServiceNew)
+    }
+}
+
+/// A packet ready to be timed.
+#[derive(Debug)]
+pub struct Prepared<'w> {
+    pub program: BorrowedFd<'w>,
+    pub packet: Vec<u8>,
+    pub ifindex: u32,
+    pub vary: Vec<Vary>,
+}
+
+/// One side of a connection: which program its packets meet, and on which device.
+#[derive(Clone, Copy, Debug)]
+enum Side {
+    Wire,
+    Pod(usize),
+}
+
+/// Opens `1 << bits` flows and returns the packet that belongs to them.
+pub fn prepare<'w>(world: &'w World, path: Path, v6: bool, bits: u32) -> Result<Prepared<'w>> {
+    let plan = Plan::new(v6)?;
+    let (client, client_side, server, server_side) = match path {
+        Path::SnatRequest | Path::SnatReply | Path::SnatNew => {
+            (plan.client, Side::Wire, plan.node_port(), Side::Wire)
+        }
+        Path::PodToPod => {
+            (plan.pods[0], Side::Pod(0), SocketAddr::from((plan.pods[1], 8080)), Side::Pod(1))
+        }
+        Path::PodToServiceRemote | Path::PodToServiceNew => {
+            (plan.pods[0], Side::Pod(0), SocketAddr::from((plan.to_remote, 80)), Side::Wire)
+        }
+        Path::PodToServiceLocal => {
+            (plan.pods[0], Side::Pod(0), SocketAddr::from((plan.to_local, 80)), Side::Pod(1))
+        }
+    };
+    let tuple = |port: u16| Tuple { from: (client, port).into(), to: server };
+    if path.opens() {
+        return new_flows(world, client_side, tuple(FIRST_PORT));
+    }
+
+    let mut answer = None;
+    for low in 0..1_u16 << bits {
+        let port = FIRST_PORT | low;
+        let got = connect(world, client_side, server_side, tuple(port))
+            .with_context(|| format!("no connection from port {port} on path {path:?}"))?;
+        ensure!(
+            path != Path::SnatReply || got.to.port() == port,
+            "SNAT did not keep client port {port}, so answers cannot be varied"
+        );
+        answer.get_or_insert(got);
+    }
+    let answer = answer.context("at least one flow")?;
+
+    let (side, tuple) = if path == Path::SnatReply {
+        (server_side, answer)
+    } else {
+        (client_side, tuple(FIRST_PORT))
+    };
+    let (program, ifindex, packet) = arriving(world, side, tuple, ACK)?;
+    check(program, &packet, ifindex)?;
+    let port = frame::source_port_offset(&packet) + if path == Path::SnatReply { 2 } else { 0 };
+    let vary = (bits > 0).then_some(Vary { offset: port, bits }).into_iter().collect();
+    Ok(Prepared { program, packet, ifindex, vary })
+}
+
+/// A SYN whose source port and source address differ each time. A pod's address is its own: only
+/// its ports vary.
+fn new_flows<'w>(world: &'w World, side: Side, tuple: Tuple) -> Result<Prepared<'w>> {
+    let (program, ifindex, packet) = arriving(world, side, tuple, SYN)?;
+    check(program, &packet, ifindex)?;
+    let mut vary = vec![Vary { offset: frame::source_port_offset(&packet), bits: 15 }];
+    if matches!(side, Side::Wire) {
+        vary.push(Vary { offset: frame::source_low_offset(&packet), bits: 16 });
+    }
+    Ok(Prepared { program, packet, ifindex, vary })
+}
+
+/// SYN, SYN-ACK, ACK through the programs. Returns the tuple that the server's packets arrive with.
+fn connect(world: &World, client: Side, server: Side, tuple: Tuple) -> Result<Tuple> {
+    let seen_by_server = pass(world, client, tuple, SYN)?;
+    let answer = seen_by_server.turned();
+    let seen_by_client = pass(world, server, answer, SYN | ACK)?;
+    ensure!(
+        seen_by_client == tuple.turned(),
+        "the answer reaches the client as {seen_by_client:?}, it asked {tuple:?}"
+    );
+    ensure!(pass(world, client, tuple, ACK)? == seen_by_server, "the ACK went elsewhere");
+    Ok(answer)
+}
+
+/// Sends one packet through the program on `side`; returns the tuple it leaves with.
+fn pass(world: &World, side: Side, tuple: Tuple, flags: u8) -> Result<Tuple> {
+    let (program, ifindex, packet) = arriving(world, side, tuple, flags)?;
+    check(program, &packet, ifindex)
+}
+
+fn check(program: BorrowedFd, packet: &[u8], ifindex: u32) -> Result<Tuple> {
+    let (outcome, _) = raw::run(program, packet, ifindex, 1)?;
+    ensure!(
+        outcome.verdict == TC_ACT_REDIRECT,
+        "the packet {:?} was not sent on: verdict {}",
+        frame::tuple(packet),
+        outcome.verdict
+    );
+    Ok(frame::tuple(&outcome.packet))
+}
+
+/// The program and device that a packet of `side` meets, and the packet as it is there.
+fn arriving(
+    world: &World,
+    side: Side,
+    tuple: Tuple,
+    flags: u8,
+) -> Result<(BorrowedFd<'_>, u32, Vec<u8>)> {
+    let (program, ifindex, to, from) = match side {
+        Side::Wire => (world.wire_program(), world.uplink, UPLINK_MAC, PEER_MAC),
+        Side::Pod(index) => {
+            let Pod { ifindex, mac, host_mac } = world.pods[index];
+            (world.pod_program(), ifindex, host_mac, mac)
+        }
+    };
+    Ok((program, ifindex, frame::tcp(tuple, flags, to, from)))
+}

@@ -1,0 +1,329 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A node to measure on: its own network namespace, two pods, a neighbour node, three services, and
+//! the real programs loaded over real maps. Removed when dropped.
+
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use culvert::abi;
+use culvert::datapath::{Datapath, Maps, Options};
+
+const TCP: u8 = 6;
+const NODE_PORT: u16 = 30080;
+
+pub const PEER_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x02];
+pub const UPLINK_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x01];
+
+/// Where pods' packets appear on the node, and the address the pods send to.
+#[derive(Clone, Copy, Debug)]
+pub struct Pod {
+    pub ifindex: u32,
+    pub mac: [u8; 6],
+    pub host_mac: [u8; 6],
+}
+
+/// The addresses of one family.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    pub client: IpAddr,
+    pub node: IpAddr,
+    pub pods: [IpAddr; 2],
+    pub remote: IpAddr,
+    pub to_remote: IpAddr,
+    pub to_local: IpAddr,
+}
+
+impl Plan {
+    pub fn new(v6: bool) -> Result<Self> {
+        let [client, node, first, second, remote, to_remote, to_local] = if v6 {
+            [
+                "fd00:c::10",
+                "fd00:50::1",
+                "fd00:1::10",
+                "fd00:1::11",
+                "fd00:2::10",
+                "fd00:96::10",
+                "fd00:96::11",
+            ]
+        } else {
+            [
+                "10.200.0.10",
+                "192.168.50.1",
+                "10.0.1.10",
+                "10.0.1.11",
+                "10.0.2.10",
+                "10.96.0.10",
+                "10.96.0.11",
+            ]
+        };
+        Ok(Self {
+            client: client.parse()?,
+            node: node.parse()?,
+            pods: [first.parse()?, second.parse()?],
+            remote: remote.parse()?,
+            to_remote: to_remote.parse()?,
+            to_local: to_local.parse()?,
+        })
+    }
+
+    pub fn node_port(&self) -> SocketAddr {
+        (self.node, NODE_PORT).into()
+    }
+}
+
+/// One load of all programs, with the maps filled.
+#[derive(Debug)]
+pub struct World {
+    from_netdev: OwnedFd,
+    from_container: OwnedFd,
+    datapath: Datapath,
+    pub uplink: u32,
+    pub pods: [Pod; 2],
+    root: PathBuf,
+}
+
+impl World {
+    /// Loads everything anew. The caller's thread is in the bench's namespace already, see
+    /// [`enter_namespace`].
+    pub fn load() -> Result<Self> {
+        let root = PathBuf::from(format!("/sys/fs/bpf/culvert-bench-{}", std::process::id()));
+        let uplink = ifindex("up0")?;
+        let pods = [pod("lxc0", 0)?, pod("lxc1", 1)?];
+        let datapath = Datapath::open(Options {
+            root: root.clone(),
+            config: config(),
+            map_sizes: Default::default(),
+            programs_off: Default::default(),
+            force_clsact: false,
+        })?;
+        let program = |name: &str| -> Result<OwnedFd> {
+            let program = datapath.program(name).with_context(|| format!("no program `{name}`"))?;
+            Ok(program.as_fd().try_clone_to_owned()?)
+        };
+        let world = Self {
+            from_netdev: program("from_netdev")?,
+            from_container: program("from_container")?,
+            datapath,
+            uplink,
+            pods,
+            root,
+        };
+        for v6 in [false, true] {
+            world.fill(&Plan::new(v6)?)?;
+        }
+        Ok(world)
+    }
+
+    /// What packets meet that arrive on the uplink.
+    pub fn wire_program(&self) -> BorrowedFd<'_> {
+        self.from_netdev.as_fd()
+    }
+
+    /// What packets meet that leave a pod.
+    pub fn pod_program(&self) -> BorrowedFd<'_> {
+        self.from_container.as_fd()
+    }
+
+    fn fill(&self, plan: &Plan) -> Result<()> {
+        let maps = self.datapath.maps();
+        let v6 = plan.node.is_ipv6();
+        for (pod, ip) in self.pods.iter().zip(plan.pods) {
+            let endpoint = abi::Endpoint {
+                ifindex: pod.ifindex,
+                mac: pod.mac,
+                host_mac: pod.host_mac,
+                netns_cookie: 0,
+            };
+            maps.endpoints.set(&ip.into(), &endpoint)?;
+        }
+        maps.owned.set(
+            &plan.node.into(),
+            &abi::Owned { ifindex: self.uplink, flags: abi::OWNED_NODEPORT },
+        )?;
+
+        let wildcard = if v6 { abi::Addr::V6_WILDCARD } else { abi::Addr::V4_WILDCARD };
+        let base = if v6 { 4 } else { 1 };
+        let node_port = (wildcard, NODE_PORT, abi::ServiceKind::NodePort, plan.remote);
+        let to_remote = (plan.to_remote.into(), 80, abi::ServiceKind::ClusterIp, plan.remote);
+        let to_local = (plan.to_local.into(), 80, abi::ServiceKind::ClusterIp, plan.pods[1]);
+        for (id, service) in (base..).zip([node_port, to_remote, to_local]) {
+            add_service(maps, id, service)?;
+        }
+        self.set_uplink(plan)
+    }
+
+    /// Each family's half of the uplink's entry; the other half stays.
+    fn set_uplink(&self, plan: &Plan) -> Result<()> {
+        const SNAT_TARGET: u32 = 100;
+        let maps = self.datapath.maps();
+        let mut uplink = maps.uplinks.get(&self.uplink)?.unwrap_or(abi::Uplink {
+            snat_v4: abi::Addr::ZERO,
+            snat_v6: abi::Addr::ZERO,
+            snat_v4_target: SNAT_TARGET,
+            snat_v6_target: SNAT_TARGET,
+            snat_v4_epoch: 1,
+            snat_v6_epoch: 1,
+            mtu: 1500,
+        });
+        match plan.node {
+            IpAddr::V4(_) => uplink.snat_v4 = plan.node.into(),
+            IpAddr::V6(_) => uplink.snat_v6 = plan.node.into(),
+        }
+        maps.uplinks.set(&self.uplink, &uplink)?;
+        set_active(maps, SNAT_TARGET)
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // Only pins are below it; a leftover would show in the next listing of the folder.
+        drop(fs::remove_dir_all(&self.root));
+    }
+}
+
+/// Service and target share their number: every service here has one backend, on port 8080.
+fn add_service(
+    maps: &Maps,
+    id: u32,
+    (vip, port, kind, backend): (abi::Addr, u16, abi::ServiceKind, IpAddr),
+) -> Result<()> {
+    let one = abi::SlotRange { first: 0, count: 1 };
+    let value = abi::Backend {
+        addr: backend.into(),
+        port: 8080.into(),
+        flags: 0,
+        target: id,
+        target_epoch: 1,
+        weight: 1,
+        pad: 0,
+    };
+    set_active(maps, id)?;
+    maps.backends.set(&abi::BackendKey { service: id, generation: 1, slot: 0 }, &value)?;
+    let service = abi::Service {
+        id,
+        generation: 1,
+        outside: one,
+        inside: one,
+        flags: abi::SERVICE_HAS_ENDPOINTS,
+        kind: kind as u8,
+        algorithm: 0,
+        affinity_timeout: 0,
+        maglev_offset: 0,
+        maglev_size: 0,
+    };
+    maps.services.set(&abi::ServiceKey::new(vip, port, TCP), &service)?;
+    Ok(())
+}
+
+fn set_active(maps: &Maps, target: u32) -> Result<()> {
+    let status = abi::TargetStatus::Active as u8;
+    maps.target_state.set(&target, &abi::TargetState { epoch: 1, status, pad: [0; 5] })?;
+    Ok(())
+}
+
+/// Puts this process into a fresh namespace with the devices, addresses and routes of a node.
+pub fn enter_namespace() -> Result<()> {
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)
+        .context("cannot make a network namespace; are you root?")?;
+    for (path, value) in [
+        ("/proc/sys/net/ipv4/ip_forward", "1"),
+        ("/proc/sys/net/ipv6/conf/all/forwarding", "1"),
+        ("/proc/sys/net/ipv6/conf/default/accept_dad", "0"),
+    ] {
+        fs::write(path, value).with_context(|| format!("cannot write `{path}`"))?;
+    }
+    let [uplink_mac, peer_mac] = [UPLINK_MAC, PEER_MAC].map(mac_text);
+    let script = format!(
+        "link set lo up
+         link add up0 address {uplink_mac} type veth peer name up1
+         link add lxc0 address 02:00:00:01:00:00 type veth peer name pod0 address 02:00:00:02:00:00
+         link add lxc1 address 02:00:00:01:00:01 type veth peer name pod1 address 02:00:00:02:00:01
+         link set up0 up
+         link set up1 up
+         link set lxc0 up
+         link set lxc1 up
+         link set pod0 up
+         link set pod1 up
+         addr add 192.168.50.1/24 dev up0
+         addr add fd00:50::1/64 dev up0 nodad
+         neigh add 192.168.50.2 lladdr {peer_mac} dev up0 nud permanent
+         neigh add fd00:50::2 lladdr {peer_mac} dev up0 nud permanent
+         route add 10.0.2.0/24 via 192.168.50.2
+         route add 10.200.0.0/16 via 192.168.50.2
+         route add 10.0.1.10 dev lxc0
+         route add 10.0.1.11 dev lxc1
+         -6 route add fd00:2::/64 via fd00:50::2
+         -6 route add fd00:c::/64 via fd00:50::2
+         -6 route add fd00:1::10 dev lxc0
+         -6 route add fd00:1::11 dev lxc1"
+    );
+    for line in script.lines() {
+        let status = Command::new("ip").args(line.split_whitespace()).status()?;
+        if !status.success() {
+            bail!("`ip {}` failed", line.trim());
+        }
+    }
+    Ok(())
+}
+
+fn pod(device: &str, number: u8) -> Result<Pod> {
+    Ok(Pod {
+        ifindex: ifindex(device)?,
+        mac: [0x02, 0, 0, 0x02, 0, number],
+        host_mac: [0x02, 0, 0, 0x01, 0, number],
+    })
+}
+
+fn ifindex(device: &str) -> Result<u32> {
+    nix::net::if_::if_nametoindex(device).with_context(|| format!("there is no device `{device}`"))
+}
+
+fn mac_text(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
+fn config() -> abi::Config {
+    let seconds = |seconds| abi::ticks(Duration::from_secs(seconds));
+    abi::Config {
+        host_netns_cookie: 0,
+        hairpin_v4: IpAddr::from([169, 254, 42, 1]).into(),
+        hairpin_v6: IpAddr::from([0xfe80, 0, 0, 0, 0, 0, 0x42, 1]).into(),
+        nodeport_min: 30000,
+        nodeport_max: 32767,
+        snat_port_min: 32768,
+        snat_port_max: 65535,
+        tcp_syn_timeout: seconds(600),
+        tcp_established_timeout: seconds(21600),
+        tcp_closing_timeout: seconds(600),
+        udp_unreplied_timeout: seconds(600),
+        udp_stream_timeout: seconds(600),
+        socket_lb: 1,
+        socket_lb_host_only: 0,
+        bind_protection: 1,
+        nodeport: 1,
+        external_ips: 1,
+        bpf_host_routing: 1,
+        spoof_check: 1,
+        pad: [0; 5],
+    }
+}
+
+/// The mounted bpffs that pins go to.
+pub fn check_bpffs() -> Result<()> {
+    if !Path::new("/sys/fs/bpf").is_dir() {
+        bail!("there is no `/sys/fs/bpf`; mount a bpffs there");
+    }
+    let mounts = fs::read_to_string("/proc/self/mounts")?;
+    if !mounts.lines().any(|line| line.split(' ').nth(1) == Some("/sys/fs/bpf")) {
+        let status = Command::new("mount").args(["-t", "bpf", "bpf", "/sys/fs/bpf"]).status()?;
+        if !status.success() {
+            bail!("cannot mount a bpffs on `/sys/fs/bpf`");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Writes down a new connection: both entries, with a client port that keeps its answers apart. */
+#pragma once
+
+#include "report.h"
+#include "rewrite.h"
+#include "route.h"
+#include "snat.h"
+
+/*
+ * Opens the flow of scratch->packet as scratch->plan says; scratch->forward, where the caller has
+ * put the output, is then the entry to act on. Returns 0 or the drop reason.
+ */
+__noinline int flow_open(struct __sk_buff *skb)
+{
+	struct scratch *scratch = scratch_get();
+	const __u32 now = clock_ticks();
+	const struct packet *packet;
+	const struct flow_plan *plan;
+	struct flow *forward, *reverse;
+	__u8 bits;
+	long err;
+
+	if (!scratch)
+		return DROP_FLOWS_FULL;
+	packet = &scratch->packet;
+	plan = &scratch->plan;
+	forward = &scratch->forward;
+	reverse = &scratch->reverse;
+	bits = flow_tcp_bits(packet);
+
+	scratch->reverse_key = (struct flow_key){
+		.saddr = plan->daddr,
+		.daddr = plan->saddr,
+		.sport = plan->dport,
+		.dport = packet->key.sport,
+		.proto = packet->key.proto,
+		.zone = plan->reverse_zone,
+	};
+
+	/* The answer's way back is looked up by the first answer. */
+	__builtin_memset(reverse, 0, sizeof(*reverse));
+	reverse->saddr = packet->key.daddr;
+	reverse->daddr = packet->key.saddr;
+	reverse->sport = packet->key.dport;
+	reverse->dport = packet->key.sport;
+	reverse->service = plan->service;
+	reverse->target = plan->target;
+	reverse->target_epoch = plan->target_epoch;
+	reverse->partner_zone = packet->key.zone;
+	reverse->flags = plan->flags | FLOW_REPLY | FLOW_NEW;
+	reverse->in_ifindex = plan->reverse_input;
+	reverse->tcp_peer = bits;
+	reverse->last_seen = now;
+	reverse->created = now;
+
+	if (packet->key.proto == IPPROTO_SCTP) {
+		/* Its CRC32c covers the ports: they cannot be changed here. */
+		if (plan->dport != packet->key.dport)
+			return DROP_PROTOCOL;
+		err = flow_claim(&scratch->reverse_key, reverse, now);
+		if (err == -EEXIST)
+			return DROP_PROTOCOL;
+	} else {
+		err = snat_claim(skb);
+		if (err == -EEXIST)
+			return DROP_SNAT_EXHAUSTED;
+	}
+	if (err)
+		return DROP_FLOWS_FULL;
+
+	forward->saddr = plan->saddr;
+	forward->daddr = plan->daddr;
+	forward->sport = scratch->reverse_key.dport;
+	forward->dport = plan->dport;
+	forward->service = plan->service;
+	forward->target = plan->target;
+	forward->target_epoch = plan->target_epoch;
+	forward->partner_zone = plan->reverse_zone;
+	forward->flags = plan->flags | FLOW_NEW | (forward->flags & FLOW_NO_MAC);
+	forward->tcp_own = bits;
+	forward->tcp_peer = 0;
+	forward->in_ifindex = packet->key.zone == ZONE_POD ? skb->ifindex : 0;
+	forward->last_seen = now;
+	forward->created = now;
+	forward->replied = 0;
+	rewrite_prepare(&packet->key, forward);
+
+	/* The sums of the way back could not be known before its port was won. */
+	reverse = bpf_map_lookup_elem(&flows_new, &scratch->reverse_key);
+	if (reverse)
+		rewrite_prepare(&scratch->reverse_key, reverse);
+
+	if (flow_insert(&flows_new, &packet->key, forward, BPF_ANY)) {
+		bpf_map_delete_elem(&flows_new, &scratch->reverse_key);
+		return DROP_FLOWS_FULL;
+	}
+	return 0;
+}

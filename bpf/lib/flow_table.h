@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Finding, opening, keeping and closing flows.
+ *
+ * A connection opens in flows_new and moves to flows when the side that opened it has been answered
+ * and goes on. Its two entries find each other by their keys: one's key is the other's rewrite,
+ * turned round.
+ */
+#pragma once
+
+#include "clock.h"
+#include "flow_state.h"
+#include "scratch.h"
+
+/* -EBUSY is a bucket lock held elsewhere for an instant, not a full map (kernels before 6.15). */
+static __always_inline long flow_insert(void *map, const struct flow_key *key,
+					const struct flow *flow, __u64 how)
+{
+	long err = bpf_map_update_elem(map, key, flow, how);
+
+	if (err == -EBUSY)
+		err = bpf_map_update_elem(map, key, flow, how);
+	return err;
+}
+
+static __always_inline void flow_partner_key(const struct flow_key *key, const struct flow *flow,
+					     struct flow_key *partner)
+{
+	*partner = (struct flow_key){
+		.saddr = flow->daddr,
+		.daddr = flow->saddr,
+		.sport = flow->dport,
+		.dport = flow->sport,
+		.proto = key->proto,
+		.zone = flow->partner_zone,
+	};
+}
+
+/* Whether @partner turns @key's packets' answers back into what @key expects. */
+static __always_inline bool flow_pairs(const struct flow_key *key, const struct flow *partner)
+{
+	return addr_equal(&partner->saddr, &key->daddr) &&
+	       addr_equal(&partner->daddr, &key->saddr) && partner->sport == key->dport &&
+	       partner->dport == key->sport;
+}
+
+/* The live entry under @key, or NULL. */
+static __always_inline struct flow *flow_find(const struct flow_key *key, __u32 now)
+{
+	struct flow *flow;
+
+	flow = bpf_map_lookup_elem(&flows, key);
+	if (flow && !flow_expired(flow, key->proto, now))
+		return flow;
+	flow = bpf_map_lookup_elem(&flows_new, key);
+	if (flow && !flow_expired(flow, key->proto, now))
+		return flow;
+	return NULL;
+}
+
+static __noinline void flow_close(const struct flow_key *key, const struct flow *flow)
+{
+	struct flow_key partner;
+	struct flow *other;
+
+	flow_partner_key(key, flow, &partner);
+	other = bpf_map_lookup_elem(&flows, &partner);
+	if (other && flow_pairs(key, other))
+		bpf_map_delete_elem(&flows, &partner);
+	other = bpf_map_lookup_elem(&flows_new, &partner);
+	if (other && flow_pairs(key, other))
+		bpf_map_delete_elem(&flows_new, &partner);
+	bpf_map_delete_elem(&flows, key);
+	bpf_map_delete_elem(&flows_new, key);
+}
+
+/*
+ * Inserts @flow under @key where nobody else owns it. Returns 0, -EEXIST when a live flow does, or
+ * the map's error. flows is read after flows_new was written: a flow that is promoted in between is
+ * then in flows already, so two flows can never both win one key.
+ */
+static __always_inline long flow_claim(const struct flow_key *key, const struct flow *flow,
+				       __u32 now)
+{
+	struct flow *other;
+	long err;
+
+	err = flow_insert(&flows_new, key, flow, BPF_NOEXIST);
+	if (err == -EEXIST) {
+		other = bpf_map_lookup_elem(&flows_new, key);
+		if (other && !flow_expired(other, key->proto, now))
+			return -EEXIST;
+		bpf_map_delete_elem(&flows_new, key);
+		err = flow_insert(&flows_new, key, flow, BPF_NOEXIST);
+	}
+	if (err)
+		return err;
+
+	other = bpf_map_lookup_elem(&flows, key);
+	if (!other)
+		return 0;
+	if (flow_expired(other, key->proto, now)) {
+		bpf_map_delete_elem(&flows, key);
+		return 0;
+	}
+	bpf_map_delete_elem(&flows_new, key);
+	return -EEXIST;
+}
+
+/* Moves a connection from flows_new to flows. @flow must not be used afterwards. */
+static __noinline void flow_promote(const struct flow_key *key, struct flow *flow)
+{
+	struct flow_key partner;
+	struct flow *other;
+
+	flow_partner_key(key, flow, &partner);
+	other = bpf_map_lookup_elem(&flows_new, &partner);
+	if (!other || !flow_pairs(key, other))
+		return;
+
+	flow->flags &= ~FLOW_NEW;
+	other->flags &= ~FLOW_NEW;
+	if (flow_insert(&flows, &partner, other, BPF_ANY))
+		goto full;
+	if (flow_insert(&flows, key, flow, BPF_ANY)) {
+		bpf_map_delete_elem(&flows, &partner);
+		goto full;
+	}
+	bpf_map_delete_elem(&flows_new, key);
+	bpf_map_delete_elem(&flows_new, &partner);
+	return;
+full:
+	/* It lives on half-open, and tries again with its next packet. */
+	flow->flags |= FLOW_NEW;
+	other->flags |= FLOW_NEW;
+}
+
+/*
+ * The once-a-tick visit and every SYN, FIN and RST: tells the partner, and puts it back where an
+ * LRU eviction or an agent took it. Returns false when another flow owns the partner's key by now:
+ * then this one must not be used any more.
+ */
+static __noinline bool flow_touch_partner(const struct flow_key *key, struct flow *flow, __u32 now)
+{
+	struct scratch *scratch = scratch_get();
+	struct flow_key partner;
+	struct flow *other;
+
+	if (!scratch)
+		return true;
+	flow_partner_key(key, flow, &partner);
+	other = bpf_map_lookup_elem(&flows, &partner);
+	if (!other)
+		other = bpf_map_lookup_elem(&flows_new, &partner);
+	if (other && flow_pairs(key, other)) {
+		other->tcp_peer |= flow->tcp_own;
+		if (flow->flags & FLOW_REPLY)
+			other->replied = 1;
+		other->last_seen = now;
+		return true;
+	}
+	if (other && !flow_expired(other, key->proto, now))
+		return false;
+
+	__builtin_memset(&scratch->reverse, 0, sizeof(scratch->reverse));
+	scratch->reverse.saddr = key->daddr;
+	scratch->reverse.daddr = key->saddr;
+	scratch->reverse.sport = key->dport;
+	scratch->reverse.dport = key->sport;
+	scratch->reverse.service = flow->service;
+	scratch->reverse.target = flow->target;
+	scratch->reverse.target_epoch = flow->target_epoch;
+	scratch->reverse.partner_zone = key->zone;
+	scratch->reverse.flags = (flow->flags ^ FLOW_REPLY) | FLOW_NO_MAC;
+	scratch->reverse.tcp_own = flow->tcp_peer;
+	scratch->reverse.tcp_peer = flow->tcp_own;
+	scratch->reverse.replied = flow->replied;
+	scratch->reverse.last_seen = now;
+	scratch->reverse.created = flow->created;
+	/* Sums of the opposite change. */
+	scratch->reverse.addr_diff = ~flow->addr_diff;
+	scratch->reverse.port_diff = ~flow->port_diff;
+	if (flow->flags & FLOW_NEW)
+		return flow_insert(&flows_new, &partner, &scratch->reverse, BPF_NOEXIST) != -EEXIST;
+	return flow_insert(&flows, &partner, &scratch->reverse, BPF_NOEXIST) != -EEXIST;
+}
+
+/*
+ * Notes what this packet says about its flow, and returns where the flow is now: promotion moves
+ * it. NULL when it must not be used: it was closed and a SYN opens the tuple anew, or its partner's
+ * key has another owner. @ticked: this is the flow's first packet in this tick.
+ */
+static __always_inline struct flow *flow_keep(const struct packet *packet, struct flow *flow,
+					      __u32 now, bool *ticked)
+{
+	const struct flow_key *key = &packet->key;
+	const __u8 bits = flow_tcp_bits(packet);
+	bool tell = false;
+
+	*ticked = flow->last_seen != now;
+	if (*ticked) {
+		flow->last_seen = now;
+		tell = true;
+	}
+	if (bits & FLOW_TCP_SYN) {
+		if (packet_opens(packet) && flow_closing(flow)) {
+			flow_close(key, flow);
+			return NULL;
+		}
+		tell = true;
+	}
+	if (bits & ~flow->tcp_own) {
+		flow->tcp_own |= bits;
+		tell = true;
+	}
+	if (key->proto != IPPROTO_TCP && (flow->flags & FLOW_REPLY) && !flow->replied) {
+		flow->replied = 1;
+		tell = true;
+	}
+	if (tell && !flow_touch_partner(key, flow, now)) {
+		bpf_map_delete_elem(&flows, key);
+		bpf_map_delete_elem(&flows_new, key);
+		return NULL;
+	}
+	if ((flow->flags & FLOW_NEW) &&
+	    (key->proto == IPPROTO_TCP ? (bits & FLOW_TCP_ACK) && flow->tcp_peer
+				       : flow->flags & FLOW_REPLY)) {
+		flow_promote(key, flow);
+		/* An LRU element may be given away the moment it is deleted. */
+		return flow_find(key, now);
+	}
+	return flow;
+}

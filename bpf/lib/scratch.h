@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What the slow path works on, per CPU.
+ *
+ * The steps for a connection's first packet are functions the verifier checks once, by themselves.
+ * Before 5.12 such a function takes the context and numbers only, and the stack is 512 bytes, so
+ * everything else lies here. Programs that use it run with softirqs off: nobody comes in between.
+ */
+#pragma once
+
+#include "packet.h"
+
+/* What has been decided about a new connection. */
+struct flow_plan {
+	struct addr saddr; /* what the packet shall carry */
+	struct addr daddr;
+	__be16 dport;
+	__u8 reverse_zone;   /* where its answers will be met */
+	__u8 own_address;    /* saddr is the node's, not the client's */
+	__u32 reverse_input; /* ZONE_POD: the device answers come from */
+	__u32 service;
+	__u32 target;
+	__u16 target_epoch;
+	__u16 flags; /* enum flow_flag */
+};
+
+struct scratch {
+	struct packet packet;
+	struct flow_plan plan;
+	struct flow forward;
+	struct flow reverse;
+	struct flow_key reverse_key;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct scratch);
+	__uint(max_entries, 1);
+} scratches SEC(".maps");
+
+static __always_inline struct scratch *scratch_get(void)
+{
+	const __u32 zero = 0;
+
+	return bpf_map_lookup_elem(&scratches, &zero);
+}
+
+/* Hands @packet to a slow step. */
+static __always_inline bool scratch_put(const struct packet *packet)
+{
+	struct scratch *scratch = scratch_get();
+
+	if (!scratch)
+		return false;
+	scratch->packet = *packet;
+	return true;
+}
+
+/* Whose service a slow step found @packet to be, for the report. */
+static __always_inline __u32 scratch_service(void)
+{
+	struct scratch *scratch = scratch_get();
+
+	return scratch ? scratch->packet.service : 0;
+}

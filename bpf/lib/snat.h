@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Wins a client port for a new flow: the answer's key, inserted where nobody else has it, is the
+ * reservation.
+ *
+ * Used with an address of the node's (SNAT to a remote backend) and with the client's own address
+ * (two frontends that lead one client port to one backend).
+ */
+#pragma once
+
+#include "flow_table.h"
+
+#define SNAT_TRIES 32
+
+/* Whether @port may stand in for a client's. NodePorts are never given away. */
+static __always_inline bool snat_port_allowed(__u16 port)
+{
+	if (port < CONFIG.snat_port_min || port > CONFIG.snat_port_max)
+		return false;
+	return port < CONFIG.nodeport_min || port > CONFIG.nodeport_max;
+}
+
+/* Whether a socket of the host's own already speaks under the answer's tuple @reverse. */
+static __always_inline bool snat_host_uses(struct __sk_buff *skb, const struct flow_key *reverse)
+{
+	struct bpf_sock_tuple tuple = {};
+	struct bpf_sock *sk;
+	__u32 len;
+
+	if (addr_is_v4(&reverse->saddr)) {
+		tuple.ipv4.saddr = reverse->saddr.w[3];
+		tuple.ipv4.daddr = reverse->daddr.w[3];
+		tuple.ipv4.sport = reverse->sport;
+		tuple.ipv4.dport = reverse->dport;
+		len = sizeof(tuple.ipv4);
+	} else {
+		__builtin_memcpy(tuple.ipv6.saddr, &reverse->saddr, sizeof(tuple.ipv6.saddr));
+		__builtin_memcpy(tuple.ipv6.daddr, &reverse->daddr, sizeof(tuple.ipv6.daddr));
+		tuple.ipv6.sport = reverse->sport;
+		tuple.ipv6.dport = reverse->dport;
+		len = sizeof(tuple.ipv6);
+	}
+
+	if (reverse->proto == IPPROTO_TCP)
+		sk = bpf_skc_lookup_tcp(skb, &tuple, len, BPF_F_CURRENT_NETNS, 0);
+	else if (reverse->proto == IPPROTO_UDP)
+		sk = bpf_sk_lookup_udp(skb, &tuple, len, BPF_F_CURRENT_NETNS, 0);
+	else
+		return false;
+	if (!sk)
+		return false;
+	bpf_sk_release(sk);
+	return true;
+}
+
+/*
+ * Stores scratch->reverse under scratch->reverse_key with a client port that is free, the original
+ * one first, and leaves that port in the key. Returns 0, -EEXIST when every try was taken, or the
+ * map's error.
+ */
+__noinline int snat_claim(struct __sk_buff *skb)
+{
+	const __u32 span = (__u32)CONFIG.snat_port_max - CONFIG.snat_port_min + 1;
+	struct scratch *scratch = scratch_get();
+	const __u32 now = clock_ticks();
+	struct flow_key *key;
+	bool own, keep;
+
+	if (!scratch)
+		return -ENOENT;
+	key = &scratch->reverse_key;
+	own = scratch->plan.own_address;
+	keep = !own || snat_port_allowed(bpf_ntohs(key->dport));
+
+	for (int i = 0; i < SNAT_TRIES; i++) {
+		__u32 random = bpf_get_prandom_u32();
+		__u16 port = CONFIG.snat_port_min + (((__u64)random * span) >> 32);
+		long err;
+
+		if (!keep) {
+			if (!snat_port_allowed(port))
+				continue;
+			key->dport = bpf_htons(port);
+		}
+		keep = false;
+		if (own && snat_host_uses(skb, key))
+			continue;
+		err = flow_claim(key, &scratch->reverse, now);
+		if (err != -EEXIST)
+			return err;
+	}
+	return -EEXIST;
+}

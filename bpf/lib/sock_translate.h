@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * From the address a socket names to the backend that serves it, and the errno when none does.
+ *
+ * Callers are programs of every kind and in-kernel clients (NFS, SMB) that spin on errnos
+ * connect(2) does not list: ECONNREFUSED and EHOSTUNREACH are all they ever see.
+ */
+#pragma once
+
+#include "event.h"
+#include "outcome.h"
+#include "sock_frontend.h"
+#include "sock_nat.h"
+
+struct sock_dest {
+	struct addr addr;
+	__be16 port;
+	__u8 proto;
+	bool connecting; /* connect(2) chooses anew, a datagram keeps to the last choice */
+};
+
+enum sock_verdict {
+	SOCK_PASS = 0,	  /* not a service: the address stays */
+	SOCK_REWRITE = 1, /* the destination is now the backend */
+	SOCK_REFUSED = 2, /* the call fails with the errno that was set */
+};
+
+/*
+ * Fails the call with @error. Below 6.1 the hook cannot name an errno; the address then stays, and
+ * bpf_lxc and bpf_host answer the packets.
+ */
+static __always_inline enum sock_verdict sock_refuse(const struct sock_dest *dest,
+						     const struct service *service,
+						     enum outcome outcome, int error)
+{
+	const struct event event = {
+		.time = bpf_ktime_get_ns(),
+		.daddr = dest->addr,
+		.dport = dest->port,
+		.service = service->id,
+		.error = -error,
+		.type = EVENT_DROP,
+		.hook = HOOK_SOCKET,
+		.outcome = outcome,
+		.proto = dest->proto,
+	};
+
+	if (!bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_set_retval))
+		return SOCK_PASS;
+	outcome_count(outcome, HOOK_SOCKET, 0);
+	if (outcome >= DROP_FIRST)
+		event_send(&event);
+	bpf_set_retval(-error);
+	return SOCK_REFUSED;
+}
+
+static __always_inline enum sock_verdict sock_refuse_empty(const struct sock_dest *dest,
+							   const struct service *service)
+{
+	if (service->flags & SERVICE_HAS_ENDPOINTS)
+		return sock_refuse(dest, service, DROP_NO_LOCAL, EHOSTUNREACH);
+	return sock_refuse(dest, service, OUTCOME_REJECTED, ECONNREFUSED);
+}
+
+static __always_inline const struct backend *sock_choose(const struct service *service)
+{
+	__u64 pick = (__u64)bpf_get_prandom_u32() * service->inside.count;
+
+	return backend_lookup(service, service->inside.first + (pick >> 32));
+}
+
+/* Whether @entry still is a valid choice for @service. */
+static __always_inline bool sock_nat_valid(const struct sock_nat_entry *entry,
+					   const struct service *service)
+{
+	return entry->service == service->id && target_alive(entry->target, entry->target_epoch);
+}
+
+static __always_inline void sock_rewrite(struct sock_dest *dest, const struct addr *addr,
+					 __be16 port)
+{
+	dest->addr = *addr;
+	dest->port = port;
+	outcome_count(OUTCOME_TRANSLATED, HOOK_SOCKET, 0);
+}
+
+/* Leaves the address alone, and forgets that a frontend may have stood for it. */
+static __always_inline enum sock_verdict sock_pass(struct bpf_sock_addr *ctx,
+						   const struct sock_dest *dest)
+{
+	struct sock_nat *nat = sock_nat_get(ctx);
+
+	if (nat)
+		sock_nat_unshow(nat, &dest->addr, dest->port);
+	return SOCK_PASS;
+}
+
+/* Turns @dest into the backend that serves it. */
+static __always_inline enum sock_verdict sock_translate(struct bpf_sock_addr *ctx,
+							struct sock_dest *dest)
+{
+	const struct backend *backend;
+	const struct service *service;
+	struct sock_nat_entry entry;
+	struct sock_nat *nat;
+
+	addr_resolve_unspecified(&dest->addr);
+	service = sock_frontend(ctx, &dest->addr, dest->port, dest->proto);
+	if (!service)
+		return sock_pass(ctx, dest);
+	if (!service->inside.count)
+		return sock_refuse_empty(dest, service);
+
+	nat = sock_nat_get_or_create(ctx);
+	if (nat && !dest->connecting && sock_nat_find(nat, &dest->addr, dest->port, &entry) &&
+	    sock_nat_valid(&entry, service)) {
+		if (!(entry.flags & SOCK_NAT_SHOWN))
+			sock_nat_store(nat, &entry);
+		sock_rewrite(dest, &entry.backend, entry.backend_port);
+		return SOCK_REWRITE;
+	}
+	/* Without a record UDP replies would come from an address the client never named. */
+	if (!nat && dest->proto == IPPROTO_UDP)
+		return sock_refuse(dest, service, DROP_NO_BACKEND, EHOSTUNREACH);
+
+	backend = sock_choose(service);
+	if (!backend) {
+		/* The agent moved the service to its next generation in between: read it again. */
+		service = sock_frontend(ctx, &dest->addr, dest->port, dest->proto);
+		if (!service)
+			return SOCK_PASS;
+		if (!service->inside.count)
+			return sock_refuse_empty(dest, service);
+		backend = sock_choose(service);
+		if (!backend)
+			return sock_refuse(dest, service, DROP_NO_BACKEND, EHOSTUNREACH);
+	}
+
+	if (nat) {
+		entry = (struct sock_nat_entry){
+			.backend = backend->addr,
+			.frontend = dest->addr,
+			.backend_port = backend->port,
+			.frontend_port = dest->port,
+			.service = service->id,
+			.target = backend->target,
+			.target_epoch = backend->target_epoch,
+			.proto = dest->proto,
+		};
+		sock_nat_store(nat, &entry);
+	}
+	sock_rewrite(dest, &backend->addr, backend->port);
+	return SOCK_REWRITE;
+}

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The hit path: a packet that has a flow, on the hooks where packets come in. */
+#pragma once
+
+#include "flow_table.h"
+#include "output.h"
+#include "reject.h"
+#include "service.h"
+
+/*
+ * Whether what the flow was sent to has left. Established TCP goes on, as it does behind
+ * kube-proxy: a pod that left its service but lives keeps its connections. Datagrams choose anew at
+ * once.
+ */
+static __always_inline bool translate_orphaned(const struct packet *packet, const struct flow *flow)
+{
+	if ((flow->flags & FLOW_REPLY) || !flow->target)
+		return false;
+	if (target_alive(flow->target, flow->target_epoch))
+		return false;
+	return packet->key.proto != IPPROTO_TCP || !flow->tcp_peer;
+}
+
+/*
+ * Acts on @packet if it has a flow. Returns the verdict, or VERDICT_NONE when it has none that may
+ * be used: the caller goes on as for a first packet.
+ */
+static __always_inline int translate(struct __sk_buff *skb, struct packet *packet, __u32 now,
+				     const bool v6)
+{
+	const struct settings *settings = settings_get();
+	struct flow *flow;
+	bool ticked;
+
+	flow = flow_find(&packet->key, now);
+	if (!flow)
+		return VERDICT_NONE;
+	packet->service = flow->service;
+	if (flow->in_ifindex && flow->in_ifindex != skb->ifindex)
+		return verdict_drop(DROP_SPOOFED);
+	if (translate_orphaned(packet, flow)) {
+		flow_close(&packet->key, flow);
+		return VERDICT_NONE;
+	}
+	flow = flow_keep(packet, flow, now, &ticked);
+	if (!flow)
+		return VERDICT_NONE;
+
+	if (ticked || !flow->kind || (flow->flags & FLOW_NO_MAC) ||
+	    (settings && settings->route_epoch != flow->route_epoch)) {
+		if (route_find(skb, flow))
+			return verdict_drop(DROP_NO_ROUTE);
+	}
+	if (flow->kind == FLOW_L2 && flow->mtu && output_too_big(skb, packet, flow->mtu))
+		return reject(skb, packet, REJECT_TOO_BIG, flow->mtu);
+	if (packet->ttl <= 1 && flow->kind != FLOW_STACK)
+		return reject(skb, packet, REJECT_TTL_EXPIRED, 0);
+	if (rewrite_packet(skb, packet, flow, flow->kind != FLOW_STACK, v6))
+		return verdict_drop(DROP_REWRITE);
+	return output_flow(skb, flow, ticked);
+}
+
+/*
+ * The hooks where packets leave the host's stack: the rewrite alone, the way is the stack's.
+ * Returns the verdict or VERDICT_NONE.
+ */
+static __always_inline int translate_from_host(struct __sk_buff *skb, struct packet *packet,
+					       __u32 now, const bool v6)
+{
+	struct flow *flow;
+	bool ticked;
+
+	flow = flow_find(&packet->key, now);
+	if (!flow)
+		return VERDICT_NONE;
+	packet->service = flow->service;
+	flow = flow_keep(packet, flow, now, &ticked);
+	if (!flow)
+		return VERDICT_NONE;
+	if (rewrite_packet(skb, packet, flow, 0, v6))
+		return verdict_drop(DROP_REWRITE);
+	return verdict(OUTCOME_TRANSLATED, TC_ACT_OK);
+}

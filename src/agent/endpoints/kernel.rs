@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What pods need of the datapath, seen from here.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::Path;
+
+use crate::abi;
+use crate::cni::api::Attachment;
+
+/// The host side of a pod's veth pair.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PodDevice {
+    pub name: String,
+}
+
+impl PodDevice {
+    pub fn of(attachment: &Attachment) -> Self {
+        Self { name: attachment.host_ifname() }
+    }
+}
+
+/// The kernel as pods see it. The control loop passes the datapath.
+pub trait Kernel {
+    /// Index of the device, if it is there.
+    fn ifindex(&self, device: &PodDevice) -> Option<u32>;
+
+    /// Attaches the pod programs to the device and enters its addresses, in an order in which no
+    /// packet finds an entry whose device has no program. Doing it again is fine.
+    fn install(
+        &mut self,
+        device: &PodDevice,
+        addresses: &[IpAddr],
+        entry: abi::Endpoint,
+    ) -> anyhow::Result<()>;
+
+    /// Takes entries and programs away. The device may be gone, and so may all of it.
+    fn remove(&mut self, device: &PodDevice, addresses: &[IpAddr]) -> anyhow::Result<()>;
+
+    /// Removes every entry whose address is not in `known`.
+    fn keep_only(&mut self, known: &BTreeSet<IpAddr>) -> anyhow::Result<()>;
+
+    fn entry(&self, ip: IpAddr) -> anyhow::Result<Option<abi::Endpoint>>;
+
+    /// Cookie of the namespace at `path`; 0 when it cannot be had (before Linux 5.14, or when the
+    /// path is not visible to the agent). Then only shared affinity and the like are off.
+    fn netns_cookie(&self, path: &Path) -> u64;
+}

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the agent knows of itself: filled by the control loop, served as `/v1/status`, printed by
+//! `culvert status`, summed up in `/metrics` and `/readyz`.
+//!
+//! For every feature it tells what was asked for, what is in effect, and why the two differ.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::PortRange;
+
+/// One agent at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Status {
+    pub version: String,
+    pub node_name: String,
+    /// `uname -r`.
+    pub kernel: String,
+    /// Unix seconds.
+    pub started: i64,
+    /// Sources have synced, everything is attached and nothing waits for a retry.
+    pub ready: bool,
+    /// What keeps `ready` from being true.
+    pub waiting_for: Vec<String>,
+    pub sources: Vec<Source>,
+    pub features: Features,
+    pub node_port: NodePort,
+    pub devices: Vec<Device>,
+    /// Directory whose processes' sockets are load-balanced.
+    pub cgroup_root: String,
+    pub pod_cidrs: Vec<String>,
+    pub sync: Sync,
+    pub maps: Vec<MapFill>,
+    pub programs: Vec<Program>,
+    pub endpoints: Vec<Endpoint>,
+    /// What the agent tries again, in its own words.
+    pub problems: Vec<Problem>,
+}
+
+/// Where objects come from.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Source {
+    /// `kube https://10.0.0.1:6443` or `manifests /etc/culvert/manifests`.
+    pub name: String,
+    /// The last exchange succeeded.
+    pub connected: bool,
+    /// Every kind has been listed once.
+    pub synced: bool,
+    pub problems: Vec<Problem>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Problem {
+    pub subject: String,
+    pub message: String,
+}
+
+/// One feature. The words are those that `culvert status` prints: `Enabled`, `BPF`, `SNAT` …
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Feature {
+    pub requested: String,
+    pub effective: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+}
+
+impl Feature {
+    /// In effect as requested.
+    pub fn as_requested(word: impl Into<String>) -> Self {
+        let word = word.into();
+        Self { requested: word.clone(), effective: word, reason: String::new() }
+    }
+
+    /// In effect otherwise.
+    pub fn instead(
+        requested: impl Into<String>,
+        effective: impl Into<String>,
+        reason: impl Into<String>,
+    ) -> Self {
+        Self { requested: requested.into(), effective: effective.into(), reason: reason.into() }
+    }
+
+    /// `Enabled` or `Disabled`, as requested.
+    pub fn switch(on: bool) -> Self {
+        Self::as_requested(if on { "Enabled" } else { "Disabled" })
+    }
+
+    /// Requested by nobody and not there.
+    pub fn absent(reason: impl Into<String>) -> Self {
+        Self::instead("Disabled", "Disabled", reason)
+    }
+
+    pub fn differs(&self) -> bool {
+        self.requested != self.effective
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Features {
+    /// `True`, `Partial` or `False`.
+    pub kube_proxy_replacement: Feature,
+    pub socket_lb: Feature,
+    pub socket_lb_tracing: Feature,
+    /// `Full` or `Hostns-only`.
+    pub socket_lb_coverage: Feature,
+    /// `SNAT`, `DSR` or `Hybrid`.
+    pub mode: Feature,
+    /// `Random`, or `Maglev (Table Size: N)`.
+    pub backend_selection: Feature,
+    pub session_affinity: Feature,
+    pub nat46x64: Feature,
+    /// `Disabled`, `Native` or `Best-Effort`.
+    pub xdp_acceleration: Feature,
+    pub cluster_ip: Feature,
+    pub node_port: Feature,
+    pub load_balancer: Feature,
+    pub external_ips: Feature,
+    pub host_port: Feature,
+    /// `Native` or `Tunnel`.
+    pub routing: Feature,
+    /// `BPF` or `Legacy`.
+    pub host_routing: Feature,
+    pub masquerading: Feature,
+    pub bandwidth_manager: Feature,
+    pub ipv6_big_tcp: Feature,
+    pub network_policy: Feature,
+}
+
+impl Features {
+    /// Every feature with the name that `culvert status` gives it.
+    pub fn all(&self) -> [(&'static str, &Feature); 20] {
+        [
+            ("KubeProxyReplacement", &self.kube_proxy_replacement),
+            ("Socket LB", &self.socket_lb),
+            ("Socket LB Tracing", &self.socket_lb_tracing),
+            ("Socket LB Coverage", &self.socket_lb_coverage),
+            ("Mode", &self.mode),
+            ("Backend Selection", &self.backend_selection),
+            ("Session Affinity", &self.session_affinity),
+            ("NAT46/64 Support", &self.nat46x64),
+            ("XDP Acceleration", &self.xdp_acceleration),
+            ("ClusterIP", &self.cluster_ip),
+            ("NodePort", &self.node_port),
+            ("LoadBalancer", &self.load_balancer),
+            ("externalIPs", &self.external_ips),
+            ("HostPort", &self.host_port),
+            ("Routing", &self.routing),
+            ("Host Routing", &self.host_routing),
+            ("Masquerading", &self.masquerading),
+            ("BandwidthManager", &self.bandwidth_manager),
+            ("IPv6 BIG TCP", &self.ipv6_big_tcp),
+            ("NetworkPolicy", &self.network_policy),
+        ]
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NodePort {
+    /// Inclusive.
+    pub min: u16,
+    pub max: u16,
+}
+
+impl From<PortRange> for NodePort {
+    fn from(range: PortRange) -> Self {
+        Self { min: range.min, max: range.max }
+    }
+}
+
+/// An external device.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Device {
+    pub name: String,
+    pub ifindex: u32,
+    pub addresses: Vec<IpAddr>,
+    /// Routes to other nodes go out of it.
+    #[serde(default)]
+    pub direct_routing: bool,
+    /// How the programs hang on it: `tcx`, `clsact`, or empty when they do not.
+    #[serde(default)]
+    pub attached: String,
+    /// Why they do not.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub problem: String,
+}
+
+/// How far map content is behind the sources.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Sync {
+    pub services: u64,
+    pub frontends: u64,
+    /// Slots of backend lists.
+    pub backends: u64,
+    /// Services whose writes are not done yet.
+    pub pending: u64,
+    /// Unix seconds of the last successful write of everything that was due; 0: none yet.
+    pub last_success: i64,
+    /// Of the last one, in microseconds.
+    pub last_duration_micros: u64,
+    pub failures: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MapFill {
+    pub name: String,
+    pub entries: u64,
+    pub max_entries: u64,
+}
+
+/// A loaded program.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Program {
+    pub name: String,
+    /// Instructions that the verifier walked through.
+    pub verified_instructions: u64,
+}
+
+/// A pod of this node.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Endpoint {
+    /// `namespace/name`, where the runtime said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
+    pub container_id: String,
+    /// Host side of the veth pair.
+    pub device: String,
+    pub addresses: Vec<IpAddr>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_newer_agents_status_is_read_by_an_older_client() {
+        let json = r#"{"nodeName":"a","somethingNew":1,"devices":
+            [{"name":"eth0","ifindex":2,"addresses":["10.0.0.1","fd00::1"],"shiny":true}]}"#;
+        let status: Status = serde_json::from_str(json).unwrap();
+        assert_eq!(status.devices[0].addresses.len(), 2);
+        assert!(!status.devices[0].direct_routing);
+    }
+
+    #[test]
+    fn every_feature_is_in_the_list_once() {
+        let features = Features::default();
+        let in_json = serde_json::to_value(&features).unwrap();
+        assert_eq!(features.all().len(), in_json.as_object().unwrap().len());
+    }
+}

@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Precedence, unknown keys and every rule.
+
+use super::*;
+use crate::config::{Acceleration, Source};
+
+fn file(text: &str) -> Inputs {
+    Inputs {
+        file: Some(("c.yaml".into(), text.to_owned())),
+        host: HostFacts { hostname: "Node-1".into(), cgroup2: Some("/sys/fs/cgroup".into()) },
+        ..Inputs::default()
+    }
+}
+
+fn error(text: &str) -> String {
+    file(text).resolve().unwrap_err().to_string()
+}
+
+#[test]
+fn an_empty_file_gives_the_defaults_of_this_host() {
+    let config = file("").resolve().unwrap();
+    assert_eq!(config.node_name, "node-1");
+    assert_eq!(config.cgroup_root, PathBuf::from("/sys/fs/cgroup"));
+    assert_eq!(config.socket, PathBuf::from("/run/culvert/culvert.sock"));
+    assert_eq!(config.bpf.snat_port_range, PortRange { min: 32768, max: 65535 });
+    assert_eq!(config.warnings, Vec::<String>::new());
+}
+
+#[test]
+fn a_flag_beats_the_environment_beats_the_file_beats_the_default() {
+    let mut inputs = file("");
+    let range = |inputs: &Inputs| inputs.resolve().unwrap().node_port.range.min;
+    assert_eq!(range(&inputs), 30000);
+    inputs.file = Some(("c.yaml".into(), "nodePort: {range: \"30001,30100\"}".into()));
+    assert_eq!(range(&inputs), 30001);
+    inputs.env.insert("CULVERT_NODE_PORT_RANGE".into(), "30002,30100".into());
+    assert_eq!(range(&inputs), 30002);
+    inputs.flags.push(("nodePort.range", "30003,30100".into()));
+    assert_eq!(range(&inputs), 30003);
+}
+
+#[test]
+fn the_api_server_is_found_under_every_name_and_the_file_beats_the_ambient_one() {
+    let mut inputs = file("");
+    inputs.env.insert("API_SERVER_IP".into(), "10.0.0.9".into());
+    inputs.env.insert("API_SERVER_PORT".into(), "6443".into());
+    let config = inputs.resolve().unwrap();
+    assert_eq!(config.k8s.service_host.as_deref(), Some("10.0.0.9"));
+    assert_eq!(config.k8s.service_port, 6443);
+
+    inputs.env.insert("KUBERNETES_SERVICE_HOST".into(), "10.96.0.1".into());
+    assert_eq!(inputs.resolve().unwrap().k8s.service_host.as_deref(), Some("10.96.0.1"));
+
+    inputs.file = Some(("c.yaml".into(), "k8sServiceHost: 10.0.0.1".into()));
+    assert_eq!(inputs.resolve().unwrap().k8s.service_host.as_deref(), Some("10.0.0.1"));
+}
+
+#[test]
+fn the_api_server_in_a_pods_environment_does_not_forbid_manifests() {
+    let mut inputs = file("manifests: /m");
+    inputs.env.insert("KUBERNETES_SERVICE_HOST".into(), "10.96.0.1".into());
+    inputs.env.insert("KUBERNETES_SERVICE_PORT".into(), "443".into());
+    assert_eq!(inputs.resolve().unwrap().source(), Source::Manifests { dir: "/m".into() });
+}
+
+#[test]
+fn the_notes_example_is_read() {
+    let text = "kubeProxyReplacement: \"true\"\n\
+                kubeProxyReplacementHealthzBindAddr: \"0.0.0.0:1025\"\n\
+                loadBalancer:\n  mode: snat\n  acceleration: best-effort\n\
+                nodePort:\n  enabled: true\n  range: \"30000,60000\"\n\
+                devices: [eth0, bond+]\nMTU: 1450\nbpf: {masquerade: false}\n";
+    let config = file(text).resolve().unwrap();
+    assert_eq!(config.node_port.range, PortRange { min: 30000, max: 60000 });
+    // The 5,535 ports above would be a trap; the 28,976 below are taken.
+    assert_eq!(config.bpf.snat_port_range, PortRange { min: 1024, max: 29999 });
+    assert_eq!(config.load_balancer.acceleration, Acceleration::BestEffort);
+    assert_eq!(config.devices, ["eth0", "bond+"]);
+    assert_eq!(config.mtu, 1450);
+}
+
+#[test]
+fn older_spellings_work_and_warn() {
+    let config = file("kubeProxyReplacement: strict\ntunnel: disabled").resolve().unwrap();
+    assert_eq!(config.kube_proxy_replacement, KubeProxyReplacement::True);
+    assert_eq!(
+        config.warnings,
+        [
+            "`tunnel` in `c.yaml` is deprecated; write `routingMode: native` instead",
+            "`kubeProxyReplacement` in `c.yaml`: `strict` is deprecated; \
+             write `kubeProxyReplacement: \"true\"`",
+        ]
+    );
+    let config = file("kubeProxyReplacement: disabled").resolve().unwrap();
+    assert!(!config.node_port.enabled && !config.external_ips && !config.socket_lb.enabled);
+    assert!(!config.node_port.bind_protection);
+    assert!(file("kubeProxyReplacement: partial\nnodePort: {enabled: false}").resolve().is_ok());
+}
+
+#[test]
+fn what_is_wrong_is_named() {
+    for (text, message) in [
+        (
+            "nodePort: {rnage: \"1,2\"}",
+            "unknown key `nodePort.rnage` in `c.yaml`; did you mean `nodePort.range`?",
+        ),
+        (
+            "node-port-range: x",
+            "unknown key `node-port-range` in `c.yaml`; did you mean `nodePort.range`?",
+        ),
+        ("zzzzzz: 1", "unknown key `zzzzzz` in `c.yaml`"),
+        (
+            "cni: yes",
+            "unknown key `cni` in `c.yaml`; `cni` is a group of keys: cni.install, cni.confPath, cni.exclusive",
+        ),
+        ("MTU: [1]\nMTU: 2", "`c.yaml` is not YAML: "),
+        ("- a", "`c.yaml` holds no mapping of keys"),
+        (
+            "nodePort: {range: \"5\"}",
+            "`nodePort.range` in `c.yaml`: `5` is no port range; write it as `30000,32767`",
+        ),
+        ("loadBalancer: {mode: dsr}", "`loadBalancer.mode: dsr` is not supported by this version"),
+        (
+            "loadBalancer: {mode: hybrid}",
+            "`loadBalancer.mode: hybrid` is not supported by this version",
+        ),
+        (
+            "loadBalancer: {algorithm: maglev}",
+            "`loadBalancer.algorithm: maglev` is not supported by this version",
+        ),
+        (
+            "loadBalancer: {acceleration: native}",
+            "`loadBalancer.acceleration: native` is not supported by this version",
+        ),
+        (
+            "loadBalancer: {dsrDispatch: ipip}",
+            "`loadBalancer.dsrDispatch: ipip` is not supported by this version",
+        ),
+        ("routingMode: tunnel", "`routingMode: tunnel` is not supported by this version"),
+        ("tunnel: vxlan", "`routingMode: tunnel` is not supported by this version"),
+        ("bpf: {masquerade: true}", "`bpf.masquerade: true` is not supported by this version"),
+        (
+            "egressGateway: {enabled: true}",
+            "`egressGateway.enabled: true` is not supported by this version",
+        ),
+        ("bpf: {flowsMax: 0}", "`bpf.flowsMax`: 0 is not between 1 and 67108864"),
+        ("MTU: 900", "`MTU`: 900 is not between 1280 and 65535"),
+    ] {
+        let error = error(text);
+        assert!(error.starts_with(message), "{text}\n got: {error}\nwant: {message}");
+    }
+}
+
+#[test]
+fn every_rule_names_both_keys() {
+    let broken: &[(&str, [&str; 2])] = &[
+        ("nodePort: {enabled: false}", ["kubeProxyReplacement: true", "nodePort.enabled: false"]),
+        (
+            "externalIPs: {enabled: false}",
+            ["kubeProxyReplacement: true", "externalIPs.enabled: false"],
+        ),
+        ("socketLB: {enabled: false}", ["kubeProxyReplacement: true", "socketLB.enabled: false"]),
+        (
+            "{kubeProxyReplacement: false, nodePort: {enabled: true}}",
+            ["kubeProxyReplacement: false", "nodePort.enabled: true"],
+        ),
+        (
+            "{kubeProxyReplacement: false, externalIPs: {enabled: true}}",
+            ["kubeProxyReplacement: false", "externalIPs.enabled: true"],
+        ),
+        (
+            "{kubeProxyReplacement: false, socketLB: {enabled: true}}",
+            ["kubeProxyReplacement: false", "socketLB.enabled: true"],
+        ),
+        (
+            "{kubeProxyReplacement: partial, socketLB: {enabled: false, hostNamespaceOnly: true}}",
+            ["socketLB.hostNamespaceOnly: true", "socketLB.enabled: false"],
+        ),
+        (
+            "{kubeProxyReplacement: partial, nodePort: {enabled: false, bindProtection: true}}",
+            ["nodePort.bindProtection: true", "nodePort.enabled: false"],
+        ),
+        (
+            "{kubeProxyReplacement: partial, socketLB: {enabled: false}, nodePort: {bindProtection: true}}",
+            ["nodePort.bindProtection: true", "socketLB.enabled: false"],
+        ),
+        (
+            "bpf: {snatPortRange: \"32000,40000\"}",
+            ["bpf.snatPortRange: 32000,40000", "nodePort.range: 30000,32767"],
+        ),
+        (
+            "kubeProxyReplacementHealthzBindAddr: \"0.0.0.0:30100\"",
+            ["kubeProxyReplacementHealthzBindAddr: 0.0.0.0:30100", "nodePort.range: 30000,32767"],
+        ),
+        (
+            "{manifests: /m, k8sServiceHost: 10.0.0.1}",
+            ["manifests: /m", "k8sServiceHost: 10.0.0.1"],
+        ),
+        ("{manifests: /m, kubeconfig: /k}", ["manifests: /m", "kubeconfig: /k"]),
+        (
+            "{kubeconfig: /k, k8sServiceHost: 10.0.0.1}",
+            ["kubeconfig: /k", "k8sServiceHost: 10.0.0.1"],
+        ),
+        ("k8sServicePort: 6443", ["k8sServicePort: 6443", "k8sServiceHost: "]),
+        ("bpf: {flowsMax: 100}", ["bpf.flowsNewMax: 65536", "bpf.flowsMax: 100"]),
+        ("bpf: {backendsMax: 100}", ["bpf.targetsMax: 262144", "bpf.backendsMax: 100"]),
+    ];
+    for (text, [first, second]) in broken {
+        let error = error(text);
+        let start = format!("`{first}` and `{second}` cannot be combined: ");
+        assert!(error.starts_with(&start), "{text}\n got: {error}\nwant: {start}");
+    }
+    assert_eq!(broken.len(), rules::count(), "a rule has no case here");
+}
+
+#[test]
+fn snat_ports_are_found_on_either_side_of_the_nodeports() {
+    let side = |min, max| {
+        let PortRange { min, max } = larger_side(PortRange { min, max });
+        (min, max)
+    };
+    assert_eq!(side(30000, 32767), (32768, 65535));
+    assert_eq!(side(30000, 60000), (1024, 29999));
+    assert_eq!(side(1, 2000), (2001, 65535));
+    assert_eq!(side(40000, 65535), (1024, 39999));
+}

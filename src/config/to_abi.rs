@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The part of the configuration that programs carry in their `.rodata`.
+
+use std::net::IpAddr;
+
+use super::{Config, KubeProxyReplacement};
+use crate::abi::{self, ticks};
+
+impl Config {
+    /// `CONFIG` of every program object. `bpf_host_routing` is what was found possible, and
+    /// `host_netns_cookie` is `SO_NETNS_COOKIE` of the node's network namespace.
+    pub fn datapath(&self, host_netns_cookie: u64, bpf_host_routing: bool) -> abi::Config {
+        let replaces = self.kube_proxy_replacement != KubeProxyReplacement::False;
+        abi::Config {
+            host_netns_cookie,
+            hairpin_v4: IpAddr::V4(self.bpf.hairpin_v4).into(),
+            hairpin_v6: IpAddr::V6(self.bpf.hairpin_v6).into(),
+            nodeport_min: self.node_port.range.min,
+            nodeport_max: self.node_port.range.max,
+            snat_port_min: self.bpf.snat_port_range.min,
+            snat_port_max: self.bpf.snat_port_range.max,
+            tcp_syn_timeout: ticks(self.flow_timeouts.tcp_syn),
+            tcp_established_timeout: ticks(self.flow_timeouts.tcp_established),
+            tcp_closing_timeout: ticks(self.flow_timeouts.tcp_closing),
+            udp_unreplied_timeout: ticks(self.flow_timeouts.udp_unreplied),
+            udp_stream_timeout: ticks(self.flow_timeouts.udp_stream),
+            socket_lb: self.socket_lb.enabled.into(),
+            socket_lb_host_only: self.socket_lb.host_namespace_only.into(),
+            bind_protection: self.node_port.bind_protection.into(),
+            nodeport: (replaces && self.node_port.enabled).into(),
+            external_ips: (replaces && self.external_ips).into(),
+            bpf_host_routing: (bpf_host_routing && !self.bpf.host_legacy_routing).into(),
+            spoof_check: self.bpf.source_check.into(),
+            pad: [0; 5],
+        }
+    }
+}

@@ -1,0 +1,424 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The desired and the written state of all services, and the plans between the two.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::adopt::Adopted;
+use super::claims::Claims;
+use super::endpoints::{Candidate, Ranges, candidates};
+use super::frontends::{families, frontends};
+use super::list::{List, ListKey};
+use super::objects::Objects;
+use super::plan::{Actual, Gone, Plan, Totals, Write};
+use super::record::{Record, end};
+use super::targets::{Target, Targets, TargetsFull};
+use crate::abi::{
+    Addr, Backend, SERVICE_AFFINITY, SERVICE_HAS_ENDPOINTS, Service, ServiceKey, ServiceKind,
+    SlotRange, TargetStatus,
+};
+use crate::model::{self, EndpointSlice, ObjectName, Problem, Protocol, TrafficPolicy};
+
+/// What of this node the choice of endpoints depends on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Context {
+    pub node: Arc<str>,
+    pub zone: Option<Arc<str>>,
+}
+
+/// One backend list as it is written, for `status` and the API.
+#[derive(Clone, Debug)]
+pub struct ListView<'a> {
+    pub service: &'a ObjectName,
+    pub port: u16,
+    pub protocol: Protocol,
+    pub v6: bool,
+    pub id: u32,
+    pub slots: &'a [Backend],
+}
+
+/// See the module's words.
+#[derive(Debug)]
+pub struct Balancer {
+    context: Context,
+    objects: Objects,
+    claims: Claims,
+    records: HashMap<ObjectName, Record>,
+    /// What no service owns and is to go.
+    orphans: Record,
+    adopted: Adopted,
+    targets: Targets,
+    last_id: u32,
+    totals: Totals,
+    /// Services that did not get all their endpoints in, with how many are out.
+    short: BTreeMap<ObjectName, usize>,
+}
+
+impl Balancer {
+    /// `targets`: number of entries of `target_state`.
+    pub fn new(context: Context, targets: u32) -> Self {
+        Self {
+            context,
+            objects: Objects::default(),
+            claims: Claims::default(),
+            records: HashMap::new(),
+            orphans: Record::default(),
+            adopted: Adopted::default(),
+            targets: Targets::new(targets),
+            last_id: 0,
+            totals: Totals::default(),
+            short: BTreeMap::new(),
+        }
+    }
+
+    /// Starts from what an earlier agent left in the maps. `reserved` are the targets that others
+    /// than services have there (SNAT addresses). To be called first.
+    pub fn adopt(&mut self, actual: Actual, reserved: &[Target]) {
+        let states = actual.targets.clone();
+        self.adopted = Adopted::new(actual);
+        self.last_id = self.adopted.last_id();
+        for target in reserved {
+            self.adopted.unowned.remove(&target.index);
+        }
+        let unowned = &self.adopted.unowned;
+        let reserved = |index| reserved.iter().any(|target| target.index == index);
+        self.targets.adopt(&states, |index| unowned.contains(&index) || reserved(index));
+    }
+
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// Touches every service when something changed.
+    pub fn set_context(&mut self, context: Context) {
+        if self.context != context {
+            self.context = context;
+            let all: Vec<ObjectName> = self.objects.names().cloned().collect();
+            self.objects.dirty.extend(all);
+        }
+    }
+
+    /// Returns whether anything changed; so do the other changes.
+    pub fn set_service(&mut self, service: model::Service) -> bool {
+        self.objects.set_service(service)
+    }
+
+    pub fn remove_service(&mut self, name: &ObjectName) -> bool {
+        self.objects.remove_service(name)
+    }
+
+    /// Everything there is; returns the number of changes.
+    pub fn list_services(&mut self, services: Vec<model::Service>) -> usize {
+        self.objects.list_services(services)
+    }
+
+    pub fn set_slice(&mut self, slice: EndpointSlice) -> bool {
+        self.objects.set_slice(slice)
+    }
+
+    pub fn remove_slice(&mut self, name: &ObjectName) -> bool {
+        self.objects.remove_slice(name)
+    }
+
+    /// Everything there is; returns the number of changes.
+    pub fn list_slices(&mut self, slices: Vec<EndpointSlice>) -> usize {
+        self.objects.list_slices(slices)
+    }
+
+    /// Services that wait for [`Balancer::plan`].
+    pub fn pending(&self) -> usize {
+        self.objects.dirty.len()
+    }
+
+    /// Plans about `limit` of the services that changed. One batch: carry out each phase of all
+    /// its plans before the next phase of any.
+    pub fn plan(&mut self, limit: usize) -> Vec<Plan> {
+        let batch = self.settle_claims(limit);
+        batch.into_iter().map(|name| self.plan_service(name)).collect()
+    }
+
+    /// Plans the removal of everything adopted that no service has claimed. To be called when all
+    /// services and slices are known and planned.
+    pub fn prune(&mut self) -> Plan {
+        let (frontends, garbage) = self.adopted.prune();
+        self.orphans.frontends.extend(frontends.into_iter().map(|key| (key, None)));
+        self.orphans.garbage.extend(garbage);
+
+        let records = self.records.values().chain([&self.orphans]);
+        let owned = records.flat_map(|record| {
+            let slots = record.lists.iter().flat_map(|list| &list.slots).map(|b| b.target);
+            slots.chain(record.owed.iter().map(|gone| gone.target))
+        });
+        for index in owned {
+            self.adopted.unowned.remove(&index);
+        }
+        let states = std::mem::take(&mut self.adopted.states);
+        for target in std::mem::take(&mut self.adopted.unowned) {
+            if let Some(state) = states.get(&target) {
+                let target_epoch = state.epoch;
+                let nobodys =
+                    Gone { service: 0, addr: Addr::ZERO, port: 0, proto: 0, target, target_epoch };
+                self.orphans.owed.push(nobodys);
+            }
+        }
+        let mut plan = Plan::default();
+        let claims = &self.claims;
+        self.orphans.finish(BTreeMap::new(), |key| claims.is_anothers(key, None), &mut plan);
+        plan
+    }
+
+    /// All of `plan` but its `later` phase is written.
+    pub fn applied(&mut self, plan: &Plan) {
+        let record = plan.service.as_ref().and_then(|name| self.records.get(name));
+        for (key, _) in record.iter().flat_map(|record| &record.frontends) {
+            self.claims.written(key);
+        }
+        for gone in &plan.ended {
+            self.adopted.unowned.remove(&gone.target);
+            self.targets.free(gone.target());
+        }
+        if !plan.ended.is_empty() {
+            self.objects.dirty.extend(self.short.keys().cloned());
+        }
+    }
+
+    /// A write of `plan` failed. Its service is planned anew when it changes or after
+    /// [`Balancer::retry`].
+    pub fn failed(&mut self, plan: Plan) {
+        match &plan.service {
+            Some(name) => self.records.entry(name.clone()).or_default().doubt(plan),
+            None => self.orphans.doubt(plan),
+        }
+    }
+
+    pub fn retry(&mut self, service: &ObjectName) {
+        self.objects.dirty.insert(service.clone());
+    }
+
+    /// A target for something that is no service, with the write that makes it active.
+    ///
+    /// # Errors
+    /// All indices are in use.
+    pub fn reserve_target(&mut self) -> Result<(Target, Write), TargetsFull> {
+        let target = self.targets.give()?;
+        self.adopted.states.remove(&target.index);
+        let state = target.state(TargetStatus::Active);
+        Ok((target, Write::Target { index: target.index, state }))
+    }
+
+    /// The write that ends a reserved target.
+    pub fn release_target(&mut self, target: Target) -> Write {
+        self.targets.free(target);
+        end(target)
+    }
+
+    pub fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// What cannot be served as asked.
+    pub fn problems(&self) -> Vec<Problem> {
+        let conflicts = self.claims.conflicts().map(|(key, owner, name)| Problem {
+            subject: format!("Service {name}"),
+            message: format!(
+                "`{}` already belongs to Service `{owner}`; give one of the two another address or port",
+                frontend_name(key)
+            ),
+        });
+        let short = self.short.iter().map(|(name, out)| Problem {
+            subject: format!("Service {name}"),
+            message: format!("{out} endpoints find no place in the maps; serve fewer endpoints"),
+        });
+        conflicts.chain(short).collect()
+    }
+
+    /// Every list that is written, in no order.
+    pub fn lists(&self) -> impl Iterator<Item = ListView<'_>> {
+        self.records.iter().flat_map(|(service, record)| {
+            record.lists.iter().map(move |list| ListView {
+                service,
+                port: list.key.port,
+                protocol: list.key.protocol,
+                v6: list.key.v6,
+                id: list.id,
+                slots: &list.slots,
+            })
+        })
+    }
+
+    /// Takes services from the dirty ones and decides whose their frontends are. Whoever gets one
+    /// that another gave up is part of the batch.
+    fn settle_claims(&mut self, limit: usize) -> BTreeSet<ObjectName> {
+        let mut batch = BTreeSet::new();
+        while batch.len() < limit
+            && let Some(name) = self.objects.dirty.pop_first()
+        {
+            batch.insert(name);
+        }
+        let mut wanted: BTreeMap<ObjectName, BTreeSet<ServiceKey>> = BTreeMap::new();
+        let mut work: Vec<ObjectName> = batch.iter().cloned().collect();
+        while let Some(name) = work.pop() {
+            let wants = self.wanted_keys(&name);
+            let has = self.records.get(&name).map_or(&[][..], |record| &record.frontends);
+            let has = has.iter().map(|(key, _)| *key).chain(self.claims.waits(&name));
+            let unwanted: Vec<ServiceKey> = has.filter(|key| !wants.contains(key)).collect();
+            for key in unwanted {
+                for heir in self.claims.release(&key, &name) {
+                    self.objects.dirty.remove(&heir);
+                    if batch.insert(heir.clone()) {
+                        work.push(heir);
+                    }
+                }
+            }
+            wanted.insert(name, wants);
+        }
+        for (name, keys) in wanted {
+            for key in keys {
+                self.claims.claim(key, &name);
+            }
+        }
+        batch
+    }
+
+    fn wanted_keys(&self, name: &ObjectName) -> BTreeSet<ServiceKey> {
+        let Some(service) = self.objects.service(name) else {
+            return BTreeSet::new();
+        };
+        let lists = families(service).flat_map(|v6| service.ports.iter().map(move |p| (v6, p)));
+        lists.flat_map(|(v6, port)| frontends(service, port, v6).into_keys()).collect()
+    }
+
+    fn plan_service(&mut self, name: ObjectName) -> Plan {
+        let mut plan = Plan {
+            service: Some(name.clone()),
+            triggered: self.objects.take_triggered(&name),
+            ..Plan::default()
+        };
+        let mut record = self.records.remove(&name).unwrap_or_default();
+        self.totals.subtract(&record.totals);
+        self.short.remove(&name);
+
+        let mut stale = std::mem::take(&mut record.lists);
+        let mut entries = BTreeMap::new();
+        let mut no_local = Totals::default();
+        let objects = std::mem::take(&mut self.objects);
+        if let Some(service) = objects.service(&name) {
+            for v6 in families(service) {
+                for port in &service.ports {
+                    let key = ListKey { port: port.port, protocol: port.protocol, v6 };
+                    if record.lists.iter().any(|list| list.key == key) {
+                        continue;
+                    }
+                    let ours: BTreeMap<ServiceKey, ServiceKind> = frontends(service, port, v6)
+                        .into_iter()
+                        .filter(|(key, _)| self.claims.owner(key) == Some(&name))
+                        .collect();
+                    let wanted = candidates(objects.slices(&name), port, v6, &self.context.node);
+                    let mut list = match stale.iter().position(|list| list.key == key) {
+                        Some(place) => stale.swap_remove(place),
+                        None => self.start_list(key, &ours, &mut record),
+                    };
+                    let ranges = self.update(&name, &mut list, &wanted, &mut plan, &mut record);
+                    let value = |kind| value(service, &list, ranges, kind);
+                    entries.extend(ours.into_iter().map(|(key, kind)| (key, value(kind))));
+                    count_no_local(service, ranges, &mut no_local);
+                    record.lists.push(list);
+                }
+            }
+        }
+        self.objects = objects;
+        for list in stale {
+            list.drop_into(&mut plan, &mut record.garbage);
+        }
+        let claims = &self.claims;
+        let is_anothers = |key: &ServiceKey| claims.is_anothers(key, Some(&name));
+        record.finish(entries, is_anothers, &mut plan);
+        record.totals = record.count();
+        record.totals.add(&no_local);
+        self.totals.add(&record.totals);
+        if !record.is_empty() {
+            self.records.insert(name, record);
+        }
+        plan
+    }
+
+    /// A list for frontends `ours`: the one an earlier agent had for them, or a new one.
+    fn start_list(
+        &mut self,
+        key: ListKey,
+        ours: &BTreeMap<ServiceKey, ServiceKind>,
+        record: &mut Record,
+    ) -> List {
+        if let Some(found) = self.adopted.find(key, ours.keys()) {
+            record.frontends.extend(found.frontends.into_iter().map(|(k, v)| (k, Some(v))));
+            record.garbage.extend(found.garbage);
+            return found.list;
+        }
+        self.last_id += 1;
+        List::new(key, self.last_id)
+    }
+
+    fn update(
+        &mut self,
+        name: &ObjectName,
+        list: &mut List,
+        wanted: &[Candidate],
+        plan: &mut Plan,
+        record: &mut Record,
+    ) -> Ranges {
+        let known = &mut self.adopted.states;
+        let (classes, out) =
+            list.update(wanted, &mut self.targets, known, plan, &mut record.garbage);
+        if out > 0 {
+            *self.short.entry(name.clone()).or_default() += out;
+        }
+        classes
+    }
+}
+
+/// What `services` holds for one frontend.
+fn value(service: &model::Service, list: &List, ranges: Ranges, kind: ServiceKind) -> Service {
+    let (outside, inside) = match kind {
+        // Not served to the outside: a packet for it that comes in from there is not ours.
+        ServiceKind::ClusterIp => (SlotRange::default(), ranges.under(service.internal_policy)),
+        _ => (ranges.under(service.external_policy), ranges.cluster),
+    };
+    let mut flags = 0;
+    if ranges.cluster.count > 0 {
+        flags |= SERVICE_HAS_ENDPOINTS;
+    }
+    if service.affinity_timeout.is_some() {
+        flags |= SERVICE_AFFINITY;
+    }
+    Service {
+        id: list.id,
+        generation: list.generation,
+        outside,
+        inside,
+        flags,
+        kind: kind as u8,
+        algorithm: 0,
+        affinity_timeout: service.affinity_timeout.unwrap_or(0),
+        maglev_offset: 0,
+        maglev_size: 0,
+    }
+}
+
+fn count_no_local(service: &model::Service, ranges: Ranges, totals: &mut Totals) {
+    if ranges.cluster.count > 0 && ranges.local.count == 0 {
+        let external = service.r#type != model::ServiceType::ClusterIp;
+        totals.no_local_external +=
+            u64::from(external && service.external_policy == TrafficPolicy::Local);
+        totals.no_local_internal += u64::from(service.internal_policy == TrafficPolicy::Local);
+    }
+}
+
+/// `10.0.0.1:80/TCP`, or `*:30080/TCP` for a NodePort.
+fn frontend_name(key: &ServiceKey) -> String {
+    let protocol = Protocol::from_number(key.proto).map_or("?", Protocol::name);
+    match key.vip.ip() {
+        ip if ip.is_unspecified() => format!("*:{}/{protocol}", key.port),
+        std::net::IpAddr::V6(ip) => format!("[{ip}]:{}/{protocol}", key.port),
+        ip => format!("{ip}:{}/{protocol}", key.port),
+    }
+}

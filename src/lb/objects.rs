@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The services and endpoint slices there are, and which services a change touches.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use crate::model::{EndpointSlice, ObjectName, Service};
+
+#[derive(Debug, Default)]
+pub(super) struct Objects {
+    services: HashMap<ObjectName, Service>,
+    slices: HashMap<ObjectName, EndpointSlice>,
+    /// Slice names by the service they are labelled with, sorted.
+    slices_of: HashMap<ObjectName, Vec<ObjectName>>,
+    pub(super) dirty: BTreeSet<ObjectName>,
+    /// Trigger times of the slices changed since their service was planned.
+    triggered: BTreeMap<ObjectName, Vec<i128>>,
+}
+
+impl Objects {
+    pub(super) fn service(&self, name: &ObjectName) -> Option<&Service> {
+        self.services.get(name)
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &ObjectName> {
+        self.services.keys()
+    }
+
+    /// The slices of `service`, ordered by name.
+    pub(super) fn slices(&self, service: &ObjectName) -> impl Iterator<Item = &EndpointSlice> {
+        let names = self.slices_of.get(service).map_or(&[][..], Vec::as_slice);
+        names.iter().filter_map(|name| self.slices.get(name))
+    }
+
+    pub(super) fn take_triggered(&mut self, service: &ObjectName) -> Vec<i128> {
+        self.triggered.remove(service).unwrap_or_default()
+    }
+
+    /// Returns whether anything changed; so do the other changes.
+    pub(super) fn set_service(&mut self, service: Service) -> bool {
+        if self.services.get(&service.name) == Some(&service) {
+            return false;
+        }
+        self.dirty.insert(service.name.clone());
+        self.services.insert(service.name.clone(), service);
+        true
+    }
+
+    pub(super) fn remove_service(&mut self, name: &ObjectName) -> bool {
+        let known = self.services.remove(name).is_some();
+        if known {
+            self.dirty.insert(name.clone());
+        }
+        known
+    }
+
+    pub(super) fn list_services(&mut self, services: Vec<Service>) -> usize {
+        let listed: HashSet<ObjectName> = services.iter().map(|s| s.name.clone()).collect();
+        let vanished: Vec<ObjectName> =
+            self.services.keys().filter(|name| !listed.contains(*name)).cloned().collect();
+        let removed = vanished.iter().filter(|name| self.remove_service(name)).count();
+        removed + services.into_iter().filter_map(|s| self.set_service(s).then_some(())).count()
+    }
+
+    pub(super) fn set_slice(&mut self, slice: EndpointSlice) -> bool {
+        if let Some(old) = self.slices.get(&slice.name) {
+            if *old == slice {
+                return false;
+            }
+            if old.service != slice.service {
+                let name = slice.name.clone();
+                self.remove_slice(&name);
+            }
+        }
+        let previous = self.slices.get(&slice.name).and_then(|old| old.triggered);
+        if let Some(time) = slice.triggered.filter(|time| Some(*time) != previous) {
+            self.triggered.entry(slice.service.clone()).or_default().push(time);
+        }
+        self.touch(&slice.service);
+        let names = self.slices_of.entry(slice.service.clone()).or_default();
+        if let Err(place) = names.binary_search(&slice.name) {
+            names.insert(place, slice.name.clone());
+        }
+        self.slices.insert(slice.name.clone(), slice);
+        true
+    }
+
+    pub(super) fn remove_slice(&mut self, name: &ObjectName) -> bool {
+        let Some(slice) = self.slices.remove(name) else {
+            return false;
+        };
+        self.touch(&slice.service);
+        if let Some(names) = self.slices_of.get_mut(&slice.service) {
+            names.retain(|other| other != name);
+            if names.is_empty() {
+                self.slices_of.remove(&slice.service);
+            }
+        }
+        true
+    }
+
+    /// A list is no news of single changes, so it carries no trigger times.
+    pub(super) fn list_slices(&mut self, slices: Vec<EndpointSlice>) -> usize {
+        let listed: HashSet<ObjectName> = slices.iter().map(|s| s.name.clone()).collect();
+        let vanished: Vec<ObjectName> =
+            self.slices.keys().filter(|name| !listed.contains(*name)).cloned().collect();
+        let removed = vanished.iter().filter(|name| self.remove_slice(name)).count();
+        let triggered = std::mem::take(&mut self.triggered);
+        let set = slices.into_iter().filter_map(|s| self.set_slice(s).then_some(())).count();
+        self.triggered = triggered;
+        removed + set
+    }
+
+    /// A slice may come before its service: then there is nothing to plan yet.
+    fn touch(&mut self, service: &ObjectName) {
+        if self.services.contains_key(service) {
+            self.dirty.insert(service.clone());
+        }
+    }
+}

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The writes that one service needs, and the tables they change.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::list::Garbage;
+use crate::abi::{Addr, Backend, BackendKey, Service, ServiceKey, TargetState};
+use crate::model::ObjectName;
+
+/// How long slots stay after the last frontend has left them: a packet that read the frontend just
+/// before the flip still finds its slot.
+pub const GRACE: Duration = Duration::from_secs(1);
+
+/// One map write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Write {
+    Target { index: u32, state: TargetState },
+    Backend { key: BackendKey, value: Backend },
+    Service { key: ServiceKey, value: Service },
+    RemoveService { key: ServiceKey },
+    RemoveBackend { key: BackendKey },
+}
+
+/// A target that takes no more part: sockets connected to it are to be ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gone {
+    /// Id of the service it belonged to.
+    pub service: u32,
+    pub addr: Addr,
+    /// Host byte order.
+    pub port: u16,
+    /// `IPPROTO_*`; 0 when an earlier agent left it and nothing more is known of it.
+    pub proto: u8,
+    pub target: u32,
+    pub target_epoch: u16,
+}
+
+/// The writes of one service. Carry the phases out in the order of the fields, then tell the
+/// [`super::Balancer`] with `applied` or `failed`.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// None: orphans, which no service owns.
+    pub service: Option<ObjectName>,
+    pub prepare: Vec<Write>,
+    pub remove: Vec<Write>,
+    pub flip: Vec<Write>,
+    pub gone: Vec<Write>,
+    /// Not before [`GRACE`] has passed since `flip`, and only if all before it succeeded.
+    pub later: Vec<Write>,
+    pub ended: Vec<Gone>,
+    /// `last-change-trigger-time` of the slices behind this plan, nanoseconds since the Unix epoch.
+    pub triggered: Vec<i128>,
+    pub(super) garbage: Vec<Garbage>,
+}
+
+impl Plan {
+    /// Nothing is to be written.
+    pub fn is_empty(&self) -> bool {
+        self.phases().all(<[Write]>::is_empty)
+    }
+
+    /// The phases in their order.
+    pub fn phases(&self) -> impl Iterator<Item = &[Write]> {
+        [&self.prepare, &self.remove, &self.flip, &self.gone, &self.later]
+            .into_iter()
+            .map(Vec::as_slice)
+    }
+}
+
+/// What the maps hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Actual {
+    pub services: BTreeMap<ServiceKey, Service>,
+    pub backends: BTreeMap<BackendKey, Backend>,
+    /// Without the indices that were never used.
+    pub targets: BTreeMap<u32, TargetState>,
+}
+
+impl Actual {
+    /// What one write makes of the tables.
+    pub fn apply(&mut self, write: Write) {
+        match write {
+            Write::Target { index, state } => {
+                self.targets.insert(index, state);
+            }
+            Write::Backend { key, value } => {
+                self.backends.insert(key, value);
+            }
+            Write::Service { key, value } => {
+                self.services.insert(key, value);
+            }
+            Write::RemoveService { key } => {
+                self.services.remove(&key);
+            }
+            Write::RemoveBackend { key } => {
+                self.backends.remove(&key);
+            }
+        }
+    }
+}
+
+/// Counts over all services, for metrics and `status`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    pub services: u64,
+    /// By [`crate::abi::ServiceKind`] minus one.
+    pub frontends: [u64; 5],
+    pub backends: u64,
+    pub backends_terminating: u64,
+    /// Service ports whose policy is Local and that have endpoints, but none on this node.
+    pub no_local_internal: u64,
+    pub no_local_external: u64,
+}
+
+impl Totals {
+    pub(super) fn add(&mut self, other: &Self) {
+        self.each(other, u64::wrapping_add);
+    }
+
+    pub(super) fn subtract(&mut self, other: &Self) {
+        self.each(other, u64::wrapping_sub);
+    }
+
+    fn each(&mut self, other: &Self, f: impl Fn(u64, u64) -> u64) {
+        let pairs = [
+            (&mut self.services, other.services),
+            (&mut self.backends, other.backends),
+            (&mut self.backends_terminating, other.backends_terminating),
+            (&mut self.no_local_internal, other.no_local_internal),
+            (&mut self.no_local_external, other.no_local_external),
+        ];
+        for (mine, theirs) in
+            pairs.into_iter().chain(self.frontends.iter_mut().zip(other.frontends))
+        {
+            *mine = f(*mine, theirs);
+        }
+    }
+}

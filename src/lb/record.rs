@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What was written for one service, and the plan to what it wants now.
+
+use std::collections::BTreeMap;
+
+use super::list::{Garbage, List};
+use super::plan::{Gone, Plan, Totals, Write};
+use super::targets::Target;
+use crate::abi::{BACKEND_TERMINATING, Service, ServiceKey, TargetStatus};
+
+#[derive(Debug, Default)]
+pub(super) struct Record {
+    pub(super) lists: Vec<List>,
+    /// Sorted. None: a write failed, so what the map holds is not known.
+    pub(super) frontends: Vec<(ServiceKey, Option<Service>)>,
+    /// Slots to remove once nothing points to them.
+    pub(super) garbage: Vec<Garbage>,
+    /// Targets whose end is still to be written.
+    pub(super) owed: Vec<Gone>,
+    pub(super) totals: Totals,
+}
+
+impl Record {
+    /// Plans the frontends' way to `wanted` and closes the plan. `is_anothers` says whether a
+    /// frontend has gone to another service, which writes it.
+    pub(super) fn finish(
+        &mut self,
+        wanted: BTreeMap<ServiceKey, Service>,
+        is_anothers: impl Fn(&ServiceKey) -> bool,
+        plan: &mut Plan,
+    ) {
+        let written: BTreeMap<ServiceKey, Option<Service>> =
+            std::mem::take(&mut self.frontends).into_iter().collect();
+        plan.remove = written
+            .keys()
+            .filter(|key| !wanted.contains_key(key) && !is_anothers(key))
+            .map(|key| Write::RemoveService { key: *key })
+            .collect();
+        plan.flip = wanted
+            .iter()
+            .filter(|(key, value)| written.get(key) != Some(&Some(**value)))
+            .map(|(key, value)| Write::Service { key: *key, value: *value })
+            .collect();
+        self.frontends = wanted.into_iter().map(|(key, value)| (key, Some(value))).collect();
+
+        plan.ended.append(&mut self.owed);
+        plan.gone = plan.ended.iter().map(|gone| end(gone.target())).collect();
+        plan.garbage = std::mem::take(&mut self.garbage);
+        plan.later = plan.garbage.iter().flat_map(|garbage| garbage.removals()).collect();
+    }
+
+    /// What of `plan` arrived is not known: the next plan writes all of it again.
+    pub(super) fn doubt(&mut self, plan: Plan) {
+        for list in &mut self.lists {
+            list.uncertain = true;
+        }
+        let mut frontends: BTreeMap<ServiceKey, Option<Service>> =
+            std::mem::take(&mut self.frontends).into_iter().collect();
+        for write in plan.remove.iter().chain(&plan.flip) {
+            if let Write::RemoveService { key } | Write::Service { key, .. } = write {
+                frontends.insert(*key, None);
+            }
+        }
+        self.frontends = frontends.into_iter().collect();
+        self.garbage.extend(plan.garbage);
+        self.owed.extend(plan.ended);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.lists.is_empty()
+            && self.frontends.is_empty()
+            && self.garbage.is_empty()
+            && self.owed.is_empty()
+    }
+
+    /// Counts what is written; the two `no_local` counts are the caller's.
+    pub(super) fn count(&self) -> Totals {
+        let mut totals =
+            Totals { services: u64::from(!self.lists.is_empty()), ..Totals::default() };
+        for (_, service) in &self.frontends {
+            let kind = service.map_or(0, |service| service.kind).saturating_sub(1);
+            totals.frontends[usize::from(kind).min(4)] += 1;
+        }
+        for backend in self.lists.iter().flat_map(|list| &list.slots) {
+            totals.backends += 1;
+            totals.backends_terminating += u64::from(backend.flags & BACKEND_TERMINATING != 0);
+        }
+        totals
+    }
+}
+
+impl Gone {
+    pub(super) fn target(&self) -> Target {
+        Target { index: self.target, epoch: self.target_epoch }
+    }
+}
+
+/// Ends `target`.
+pub(super) fn end(target: Target) -> Write {
+    Write::Target { index: target.index, state: target.state(TargetStatus::Gone) }
+}

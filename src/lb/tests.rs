@@ -1,0 +1,398 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Single behaviours of the balancer; `random` holds the properties.
+
+mod random;
+mod support;
+
+use crate::abi::{
+    Addr, BACKEND_LOCAL, BACKEND_NOT_READY, BACKEND_TERMINATING, SERVICE_AFFINITY,
+    SERVICE_HAS_ENDPOINTS, ServiceKey, ServiceKind, TargetState, TargetStatus,
+};
+use crate::model::{IngressAddress, Protocol, ServiceType, TrafficPolicy};
+
+use super::*;
+use support::{Kernel, endpoint, http, ip, name, service, slice};
+
+const TCP: u8 = 6;
+
+fn key(vip: &str, port: u16) -> ServiceKey {
+    ServiceKey::new(ip(vip).into(), port, TCP)
+}
+
+#[test]
+fn a_cluster_ip_leads_to_its_endpoints() {
+    let mut kernel = Kernel::new();
+    kernel.balancer.set_service(service("web", &["10.96.0.1"]));
+    kernel.balancer.set_slice(slice("web", vec![endpoint("10.1.0.2"), endpoint("10.1.0.1")]));
+    kernel.sync();
+    assert_eq!(kernel.inside(key("10.96.0.1", 80)), ["10.1.0.1:8080", "10.1.0.2:8080"]);
+    assert!(kernel.outside(key("10.96.0.1", 80)).is_empty());
+    assert_eq!(kernel.tables.services[&key("10.96.0.1", 80)].flags, SERVICE_HAS_ENDPOINTS);
+}
+
+#[test]
+fn a_service_without_endpoints_keeps_its_frontends() {
+    let mut kernel = Kernel::new();
+    kernel.balancer.set_service(service("web", &["10.96.0.1"]));
+    kernel.sync();
+    let value = kernel.tables.services[&key("10.96.0.1", 80)];
+    assert_eq!((value.inside.count, value.flags), (0, 0));
+}
+
+#[test]
+fn every_kind_of_frontend_is_written_for_each_family() {
+    let mut kernel = Kernel::new();
+    let mut web = service("web", &["10.96.0.1", "fd00::1"]);
+    web.r#type = ServiceType::LoadBalancer;
+    web.ports[0].node_port = Some(30080);
+    web.external_ips = vec![ip("192.0.2.1")];
+    web.ingress = ["192.0.2.2", "2001:db8::2", "192.0.2.1"]
+        .map(|text| IngressAddress { ip: ip(text), proxied: false })
+        .to_vec();
+    web.ingress.push(IngressAddress { ip: ip("192.0.2.3"), proxied: true });
+    web.affinity_timeout = Some(60);
+    kernel.balancer.set_service(web);
+    kernel.balancer.set_slice(slice("web", vec![endpoint("10.1.0.1")]));
+    kernel.balancer.set_slice(slice("web-6", vec![endpoint("fd01::1")]).of("web"));
+    kernel.sync();
+
+    let found: Vec<(String, u16, &str)> = kernel
+        .tables
+        .services
+        .iter()
+        .map(|(key, value)| {
+            assert_eq!(value.flags, SERVICE_HAS_ENDPOINTS | SERVICE_AFFINITY);
+            assert_eq!(value.affinity_timeout, 60);
+            let kind = ServiceKind::from_number(value.kind).unwrap();
+            (key.vip.to_string(), key.port.get(), kind.name())
+        })
+        .collect();
+    assert_eq!(
+        found,
+        [
+            ("::".into(), 30080, "NodePort"),
+            ("0.0.0.0".into(), 30080, "NodePort"),
+            ("10.96.0.1".into(), 80, "ClusterIP"),
+            ("192.0.2.1".into(), 80, "ExternalIPs"),
+            ("192.0.2.2".into(), 80, "LoadBalancer"),
+            ("2001:db8::2".into(), 80, "LoadBalancer"),
+            ("fd00::1".into(), 80, "ClusterIP"),
+        ]
+    );
+    assert_eq!(kernel.outside(ServiceKey::new(Addr::V6_WILDCARD, 30080, TCP)), ["[fd01::1]:8080"]);
+    assert_eq!(kernel.outside(key("192.0.2.1", 80)), ["10.1.0.1:8080"]);
+}
+
+#[test]
+fn policy_local_hides_the_other_nodes_from_outside_clients_only() {
+    let mut kernel = Kernel::new();
+    let mut web = service("web", &["10.96.0.1"]);
+    web.r#type = ServiceType::NodePort;
+    web.ports[0].node_port = Some(30080);
+    web.external_policy = TrafficPolicy::Local;
+    kernel.balancer.set_service(web.clone());
+    let here = endpoint("10.1.0.1").on("here");
+    kernel.balancer.set_slice(slice("web", vec![here, endpoint("10.2.0.1").on("there")]));
+    kernel.sync();
+    let node_port = ServiceKey::new(Addr::V4_WILDCARD, 30080, TCP);
+    assert_eq!(kernel.outside(node_port), ["10.1.0.1:8080"]);
+    assert_eq!(kernel.inside(node_port), ["10.1.0.1:8080", "10.2.0.1:8080"]);
+    assert_eq!(kernel.inside(key("10.96.0.1", 80)), ["10.1.0.1:8080", "10.2.0.1:8080"]);
+
+    web.internal_policy = TrafficPolicy::Local;
+    kernel.balancer.set_service(web);
+    kernel.balancer.set_slice(slice("web", vec![endpoint("10.2.0.1").on("there")]));
+    kernel.sync();
+    assert!(kernel.outside(node_port).is_empty());
+    assert!(kernel.inside(key("10.96.0.1", 80)).is_empty());
+    assert_eq!(kernel.tables.services[&node_port].flags, SERVICE_HAS_ENDPOINTS, "dropped");
+    let totals = kernel.balancer.totals();
+    assert_eq!((totals.no_local_internal, totals.no_local_external), (1, 1));
+}
+
+#[test]
+fn terminating_endpoints_serve_only_where_no_ready_one_is_left() {
+    let mut kernel = Kernel::new();
+    let mut web = service("web", &["10.96.0.1"]);
+    web.r#type = ServiceType::NodePort;
+    web.ports[0].node_port = Some(30080);
+    web.external_policy = TrafficPolicy::Local;
+    kernel.balancer.set_service(web);
+    let leaving = endpoint("10.1.0.1").on("here").terminating();
+    kernel.balancer.set_slice(slice("web", vec![leaving.clone(), endpoint("10.2.0.1")]));
+    kernel.sync();
+    let node_port = ServiceKey::new(Addr::V4_WILDCARD, 30080, TCP);
+    assert_eq!(kernel.outside(node_port), ["10.1.0.1:8080"], "the last one of this node");
+    assert_eq!(kernel.inside(node_port), ["10.2.0.1:8080"]);
+    let slot = kernel.tables.backends.values().next().unwrap();
+    assert_eq!(slot.flags, BACKEND_LOCAL | BACKEND_TERMINATING);
+    let status = kernel.tables.targets[&slot.target].status;
+    assert_eq!(status, TargetStatus::Terminating as u8);
+
+    let other = endpoint("10.2.0.1").terminating();
+    kernel.balancer.set_slice(slice("web", vec![leaving, other]));
+    kernel.sync();
+    assert_eq!(kernel.inside(node_port), ["10.1.0.1:8080", "10.2.0.1:8080"]);
+}
+
+#[test]
+fn an_endpoint_that_is_not_ready_keeps_its_tcp_connections_but_not_its_udp_clients() {
+    for (protocol, kept) in [(Protocol::Tcp, true), (Protocol::Udp, false)] {
+        let mut kernel = Kernel::new();
+        let mut web = service("web", &["10.96.0.1"]);
+        web.ports[0].protocol = protocol;
+        kernel.balancer.set_service(web);
+        let mut both = slice("web", vec![endpoint("10.1.0.1"), endpoint("10.1.0.2")]);
+        both.ports[0].protocol = protocol;
+        kernel.balancer.set_slice(both.clone());
+        kernel.sync();
+        let target = kernel.target("10.1.0.1");
+
+        both.endpoints[0].ready = false;
+        both.endpoints[0].serving = false;
+        kernel.balancer.set_slice(both);
+        let ended = kernel.sync();
+        let vip = ServiceKey::new(ip("10.96.0.1").into(), 80, protocol.number());
+        assert_eq!(kernel.inside(vip), ["10.1.0.2:8080"]);
+        let status = kernel.tables.targets[&target].status;
+        if kept {
+            assert_eq!(status, TargetStatus::Terminating as u8);
+            assert!(ended.is_empty());
+            let slot = kernel.tables.backends.values().find(|b| b.target == target).unwrap();
+            assert_eq!(slot.flags, BACKEND_NOT_READY);
+        } else {
+            assert_eq!(status, TargetStatus::Gone as u8);
+            assert_eq!(ended.len(), 1);
+            assert_eq!((ended[0].addr.ip(), ended[0].port), (ip("10.1.0.1"), 8080));
+        }
+    }
+}
+
+#[test]
+fn an_endpoint_in_two_slices_is_listed_once_and_as_the_better_one() {
+    let mut kernel = Kernel::new();
+    kernel.balancer.set_service(service("web", &["10.96.0.1"]));
+    let leaving = endpoint("10.1.0.1").terminating();
+    kernel.balancer.set_slice(slice("web-a", vec![leaving]).of("web"));
+    kernel.balancer.set_slice(slice("web-b", vec![endpoint("10.1.0.1")]).of("web"));
+    kernel.sync();
+    assert_eq!(kernel.inside(key("10.96.0.1", 80)), ["10.1.0.1:8080"]);
+    assert_eq!(kernel.tables.backends.values().next().unwrap().flags, 0);
+}
+
+#[test]
+fn ports_are_matched_by_name_and_protocol() {
+    let mut kernel = Kernel::new();
+    let mut web = service("web", &["10.96.0.1"]);
+    web.ports = vec![http("a", 80), http("b", 81), http("c", 82)];
+    kernel.balancer.set_service(web);
+    let mut ports = slice("web", vec![endpoint("10.1.0.1")]);
+    ports.ports[0].name = "a".into();
+    let mut other = ports.ports[0].clone();
+    other.name = "b".into();
+    other.port = 9090;
+    let mut udp = other.clone();
+    udp.name = "c".into();
+    udp.protocol = Protocol::Udp;
+    ports.ports.extend([other, udp]);
+    kernel.balancer.set_slice(ports);
+    kernel.sync();
+    assert_eq!(kernel.inside(key("10.96.0.1", 80)), ["10.1.0.1:8080"]);
+    assert_eq!(kernel.inside(key("10.96.0.1", 81)), ["10.1.0.1:9090"]);
+    assert!(kernel.inside(key("10.96.0.1", 82)).is_empty());
+}
+
+#[test]
+fn a_change_of_one_service_writes_nothing_for_another() {
+    let mut kernel = Kernel::new();
+    for (name, vip) in [("a", "10.96.0.1"), ("b", "10.96.0.2")] {
+        kernel.balancer.set_service(service(name, &[vip]));
+        kernel.balancer.set_slice(slice(name, vec![endpoint("10.1.0.1")]));
+    }
+    kernel.sync();
+    kernel.balancer.set_slice(slice("b", vec![endpoint("10.1.0.2")]));
+    let plans = kernel.balancer.plan(10);
+    assert_eq!(plans.len(), 1);
+    assert_eq!(plans[0].service, Some(name("b")));
+}
+
+#[test]
+fn an_unchanged_object_is_no_change() {
+    let mut kernel = Kernel::new();
+    assert!(kernel.balancer.set_service(service("a", &["10.96.0.1"])));
+    assert!(!kernel.balancer.set_service(service("a", &["10.96.0.1"])));
+    assert!(kernel.balancer.set_slice(slice("a", vec![])));
+    assert!(!kernel.balancer.set_slice(slice("a", vec![])));
+    assert_eq!(kernel.balancer.list_slices(vec![slice("a", vec![])]), 0);
+    assert_eq!(kernel.balancer.list_services(vec![]), 1);
+}
+
+#[test]
+fn a_frontend_stays_with_its_owner_and_passes_on_when_the_owner_leaves() {
+    let mut kernel = Kernel::new();
+    kernel.balancer.set_service(service("b", &["10.96.0.1"]));
+    kernel.balancer.set_slice(slice("b", vec![endpoint("10.1.0.2")]));
+    kernel.sync();
+    kernel.balancer.set_service(service("a", &["10.96.0.1"]));
+    kernel.balancer.set_slice(slice("a", vec![endpoint("10.1.0.1")]));
+    kernel.sync();
+    assert_eq!(kernel.inside(key("10.96.0.1", 80)), ["10.1.0.2:8080"]);
+    let problems = kernel.balancer.problems();
+    assert_eq!(problems.len(), 1);
+    assert_eq!(problems[0].subject, "Service default/a");
+    assert!(problems[0].message.contains("`10.96.0.1:80/TCP` already belongs"), "{problems:?}");
+
+    kernel.balancer.remove_service(&name("b"));
+    kernel.sync();
+    assert_eq!(kernel.inside(key("10.96.0.1", 80)), ["10.1.0.1:8080"]);
+    assert!(kernel.balancer.problems().is_empty());
+}
+
+#[test]
+fn of_two_new_claimants_the_first_by_name_wins() {
+    let mut kernel = Kernel::new();
+    for (name, address) in [("b", "10.1.0.2"), ("a", "10.1.0.1")] {
+        kernel.balancer.set_service(service(name, &["10.96.0.1"]));
+        kernel.balancer.set_slice(slice(name, vec![endpoint(address)]));
+    }
+    kernel.sync();
+    assert_eq!(kernel.inside(key("10.96.0.1", 80)), ["10.1.0.1:8080"]);
+}
+
+#[test]
+fn a_frontend_moves_to_another_port_of_its_service_without_a_gap() {
+    let mut kernel = Kernel::new();
+    let mut web = service("web", &["10.96.0.1"]);
+    web.r#type = ServiceType::NodePort;
+    web.ports[0].node_port = Some(30080);
+    kernel.balancer.set_service(web.clone());
+    kernel.sync();
+    web.ports[0].port = 81;
+    kernel.balancer.set_service(web);
+    let plans = kernel.balancer.plan(10);
+    assert_eq!(plans[0].remove, [Write::RemoveService { key: key("10.96.0.1", 80) }]);
+    assert_eq!(plans[0].flip.len(), 2);
+}
+
+#[test]
+fn old_slots_are_removed_only_in_the_last_phase() {
+    let mut kernel = Kernel::new();
+    kernel.balancer.set_service(service("web", &["10.96.0.1"]));
+    kernel.balancer.set_slice(slice("web", vec![endpoint("10.1.0.1")]));
+    kernel.sync();
+    kernel.balancer.set_slice(slice("web", vec![endpoint("10.1.0.2")]));
+    let plan = kernel.balancer.plan(1).remove(0);
+    let removal = |write: &Write| matches!(write, Write::RemoveBackend { .. });
+    assert_eq!(plan.later.len(), 1);
+    assert!(plan.later.iter().all(removal));
+    assert!(!plan.prepare.iter().chain(&plan.flip).chain(&plan.gone).any(removal));
+}
+
+#[test]
+fn a_target_outlives_a_change_of_its_neighbours() {
+    let mut kernel = Kernel::new();
+    kernel.balancer.set_service(service("web", &["10.96.0.1"]));
+    kernel.balancer.set_slice(slice("web", vec![endpoint("10.1.0.1"), endpoint("10.1.0.2")]));
+    kernel.sync();
+    let target = kernel.target("10.1.0.2");
+    kernel.balancer.set_slice(slice("web", vec![endpoint("10.1.0.2"), endpoint("10.1.0.3")]));
+    kernel.sync();
+    assert_eq!(kernel.target("10.1.0.2"), target);
+}
+
+#[test]
+fn a_restart_with_the_same_objects_writes_nothing() {
+    let mut kernel = Kernel::new();
+    let objects = |balancer: &mut Balancer| {
+        balancer.set_service(service("web", &["10.96.0.1"]));
+        balancer.set_slice(slice("web", vec![endpoint("10.1.0.1")]));
+        balancer.set_service(service("empty", &["10.96.0.2"]));
+    };
+    objects(&mut kernel.balancer);
+    kernel.sync();
+    let before = kernel.tables.clone();
+    kernel.restart();
+    objects(&mut kernel.balancer);
+    for plan in kernel.balancer.plan(10) {
+        assert!(plan.is_empty(), "{plan:?}");
+    }
+    assert!(kernel.balancer.prune().is_empty());
+    assert_eq!(kernel.tables, before);
+}
+
+#[test]
+fn a_restart_keeps_ids_and_targets_of_what_stayed() {
+    let mut kernel = Kernel::new();
+    for (name, vip) in [("a", "10.96.0.1"), ("b", "10.96.0.2")] {
+        kernel.balancer.set_service(service(name, &[vip]));
+        kernel.balancer.set_slice(slice(name, vec![endpoint("10.1.0.1"), endpoint("10.1.0.2")]));
+    }
+    kernel.sync();
+    let id = kernel.tables.services[&key("10.96.0.2", 80)].id;
+    let target = kernel.backend(id, "10.1.0.2").target;
+
+    kernel.restart();
+    kernel.balancer.set_service(service("b", &["10.96.0.2"]));
+    kernel.balancer.set_slice(slice("b", vec![endpoint("10.1.0.2")]));
+    kernel.sync();
+    assert_eq!(kernel.tables.services[&key("10.96.0.2", 80)].id, id);
+    assert_eq!(kernel.backend(id, "10.1.0.2").target, target);
+    assert!(kernel.tables.services.contains_key(&key("10.96.0.1", 80)), "not pruned yet");
+
+    kernel.prune();
+    assert_eq!(kernel.tables.services.len(), 1);
+    assert_eq!(kernel.tables.backends.len(), 1);
+    let alive = |state: &&TargetState| state.status == TargetStatus::Active as u8;
+    assert_eq!(kernel.tables.targets.values().filter(alive).count(), 1);
+}
+
+#[test]
+fn a_reserved_target_survives_a_restart_and_is_nobody_elses() {
+    let mut kernel = Kernel::new();
+    let (target, write) = kernel.balancer.reserve_target().unwrap();
+    kernel.tables.apply(write);
+    kernel.restart_with(&[target]);
+    kernel.prune();
+    assert_eq!(kernel.tables.targets[&target.index].status, TargetStatus::Active as u8);
+    kernel.balancer.set_service(service("web", &["10.96.0.1"]));
+    kernel.balancer.set_slice(slice("web", vec![endpoint("10.1.0.1")]));
+    kernel.sync();
+    assert_ne!(kernel.target("10.1.0.1"), target.index);
+    let write = kernel.balancer.release_target(target);
+    kernel.tables.apply(write);
+    assert_eq!(kernel.tables.targets[&target.index].status, TargetStatus::Gone as u8);
+}
+
+#[test]
+fn endpoints_without_a_target_are_reported_and_served_when_one_is_free() {
+    let mut kernel = Kernel::with_targets(1);
+    for (name, vip, address) in [("a", "10.96.0.1", "10.1.0.1"), ("b", "10.96.0.2", "10.1.0.2")] {
+        kernel.balancer.set_service(service(name, &[vip]));
+        kernel.balancer.set_slice(slice(name, vec![endpoint(address)]));
+    }
+    kernel.sync();
+    assert!(kernel.inside(key("10.96.0.2", 80)).is_empty());
+    assert_eq!(kernel.balancer.problems()[0].subject, "Service default/b");
+
+    kernel.balancer.remove_service(&name("a"));
+    kernel.sync();
+    assert_eq!(kernel.inside(key("10.96.0.2", 80)), ["10.1.0.2:8080"]);
+    assert!(kernel.balancer.problems().is_empty());
+    assert_eq!(kernel.tables.targets[&0].epoch, 2, "an old flow must not come back to life");
+}
+
+#[test]
+fn trigger_times_belong_to_changes_and_not_to_lists() {
+    let mut kernel = Kernel::new();
+    kernel.balancer.set_service(service("web", &["10.96.0.1"]));
+    let mut first = slice("web", vec![endpoint("10.1.0.1")]);
+    first.triggered = Some(1);
+    kernel.balancer.list_slices(vec![first.clone()]);
+    assert_eq!(kernel.balancer.plan(1)[0].triggered, []);
+    first.triggered = Some(2);
+    kernel.balancer.set_slice(first.clone());
+    assert_eq!(kernel.balancer.plan(1)[0].triggered, [2]);
+    first.endpoints.clear();
+    kernel.balancer.set_slice(first);
+    assert_eq!(kernel.balancer.plan(1)[0].triggered, [], "the same trigger");
+}

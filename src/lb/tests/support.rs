@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Builders of model objects, and tables that refuse what a kernel's packets would stumble over.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::abi::{Backend, BackendKey, ServiceKey, SlotRange};
+use crate::lb::{Actual, Balancer, Context, Gone, Plan, Target, Write};
+use crate::model::{
+    Endpoint, EndpointSlice, ObjectName, Protocol, Service, ServicePort, ServiceType, SlicePort,
+    TrafficPolicy,
+};
+
+pub(super) fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+pub(super) fn name(name: &str) -> ObjectName {
+    ObjectName::new("default", name)
+}
+
+pub(super) fn http(name: &str, port: u16) -> ServicePort {
+    ServicePort { name: name.into(), protocol: Protocol::Tcp, port, node_port: None }
+}
+
+pub(super) fn service(of: &str, cluster_ips: &[&str]) -> Service {
+    Service {
+        name: name(of),
+        r#type: ServiceType::ClusterIp,
+        cluster_ips: cluster_ips.iter().map(|text| ip(text)).collect(),
+        external_ips: vec![],
+        ingress: vec![],
+        ports: vec![http("", 80)],
+        external_policy: TrafficPolicy::Cluster,
+        internal_policy: TrafficPolicy::Cluster,
+        affinity_timeout: None,
+        source_ranges: vec![],
+        health_check_node_port: None,
+        distribution: None,
+        annotations: Default::default(),
+    }
+}
+
+pub(super) fn endpoint(address: &str) -> Endpoint {
+    Endpoint {
+        ip: ip(address),
+        ready: true,
+        serving: true,
+        terminating: false,
+        node: None,
+        zone: None,
+        hint_zones: vec![],
+        hint_nodes: vec![],
+    }
+}
+
+impl Endpoint {
+    pub(super) fn on(self, node: &str) -> Self {
+        Self { node: Some(Arc::from(node)), ..self }
+    }
+
+    pub(super) fn terminating(self) -> Self {
+        Self { ready: false, terminating: true, ..self }
+    }
+}
+
+/// One slice on port 8080, of the service of the same name.
+pub(super) fn slice(of: &str, endpoints: Vec<Endpoint>) -> EndpointSlice {
+    EndpointSlice {
+        name: name(of),
+        service: name(of),
+        ports: vec![SlicePort { name: String::new(), protocol: Protocol::Tcp, port: 8080 }],
+        endpoints,
+        triggered: None,
+    }
+}
+
+impl EndpointSlice {
+    pub(super) fn of(self, service: &str) -> Self {
+        Self { service: name(service), ..self }
+    }
+}
+
+/// A balancer and the tables it writes.
+pub(super) struct Kernel {
+    pub(super) balancer: Balancer,
+    pub(super) tables: Actual,
+    targets: u32,
+}
+
+impl Kernel {
+    pub(super) fn new() -> Self {
+        Self::with_targets(1024)
+    }
+
+    pub(super) fn with_targets(targets: u32) -> Self {
+        Self { balancer: balancer(targets), tables: Actual::default(), targets }
+    }
+
+    pub(super) fn restart(&mut self) {
+        self.restart_with(&[]);
+    }
+
+    pub(super) fn restart_with(&mut self, reserved: &[Target]) {
+        self.balancer = balancer(self.targets);
+        self.balancer.adopt(self.tables.clone(), reserved);
+    }
+
+    /// Plans and applies until nothing is dirty. Returns the targets that ended.
+    pub(super) fn sync(&mut self) -> Vec<Gone> {
+        let mut ended = Vec::new();
+        while self.balancer.pending() > 0 {
+            let plans = self.balancer.plan(2);
+            ended.extend(plans.iter().flat_map(|plan| plan.ended.clone()));
+            self.apply(plans);
+        }
+        ended
+    }
+
+    pub(super) fn prune(&mut self) {
+        let plan = self.balancer.prune();
+        self.apply(vec![plan]);
+    }
+
+    pub(super) fn apply(&mut self, plans: Vec<Plan>) {
+        for write in writes(&plans) {
+            self.write(write);
+        }
+        for plan in plans {
+            self.balancer.applied(&plan);
+        }
+    }
+
+    /// One write; no frontend may ever point to a slot that is not there.
+    pub(super) fn write(&mut self, write: Write) {
+        self.tables.apply(write);
+        match write {
+            Write::Service { key, .. } => self.check(key),
+            // A removed slot may be anybody's.
+            Write::RemoveBackend { .. } => {
+                self.tables.services.keys().for_each(|key| self.check(*key));
+            }
+            Write::Target { .. } | Write::Backend { .. } | Write::RemoveService { .. } => {}
+        }
+    }
+
+    fn check(&self, key: ServiceKey) {
+        let value = self.tables.services[&key];
+        for range in [value.inside, value.outside] {
+            self.slots(value.id, value.generation, range);
+        }
+    }
+
+    fn slots(&self, service: u32, generation: u32, range: SlotRange) -> Vec<Backend> {
+        (range.first..range.first + range.count)
+            .map(|slot| {
+                let key = BackendKey { service, generation, slot: slot.into() };
+                let backend = self.tables.backends.get(&key);
+                *backend.unwrap_or_else(|| panic!("a frontend points to missing {key:?}"))
+            })
+            .collect()
+    }
+
+    pub(super) fn inside(&self, key: ServiceKey) -> Vec<String> {
+        let value = self.tables.services[&key];
+        names(&self.slots(value.id, value.generation, value.inside))
+    }
+
+    pub(super) fn outside(&self, key: ServiceKey) -> Vec<String> {
+        let value = self.tables.services[&key];
+        names(&self.slots(value.id, value.generation, value.outside))
+    }
+
+    pub(super) fn backend(&self, service: u32, address: &str) -> Backend {
+        let mut of = self.tables.backends.iter().filter(|(key, _)| key.service == service);
+        *of.find(|(_, backend)| backend.addr.ip() == ip(address)).unwrap().1
+    }
+
+    /// The target of the only endpoint `address`.
+    pub(super) fn target(&self, address: &str) -> u32 {
+        self.tables.backends.values().find(|b| b.addr.ip() == ip(address)).unwrap().target
+    }
+}
+
+fn balancer(targets: u32) -> Balancer {
+    Balancer::new(Context { node: "here".into(), zone: None }, targets)
+}
+
+/// All writes of a batch, in the order in which the agent carries them out.
+pub(super) fn writes(plans: &[Plan]) -> Vec<Write> {
+    (0..5)
+        .flat_map(|phase| plans.iter().filter_map(move |p| p.phases().nth(phase)))
+        .flatten()
+        .copied()
+        .collect()
+}
+
+fn names(slots: &[Backend]) -> Vec<String> {
+    slots.iter().map(|b| std::net::SocketAddr::new(b.addr.ip(), b.port.get()).to_string()).collect()
+}
