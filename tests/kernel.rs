@@ -9,8 +9,9 @@
 mod support {
     pub mod cgroup;
     pub mod netns;
-    pub mod netns;
+    pub mod node;
     pub mod objects;
+    pub mod packet;
     pub mod pins;
     pub mod sockets;
 }
@@ -18,7 +19,11 @@ mod support {
 #[path = "kernel"]
 mod kernel {
     mod attach;
+    mod cni;
     mod datapath;
+    mod host;
+    mod lxc;
+    mod netlink;
     mod probe;
     mod sock;
     mod sock_bind;

@@ -19,6 +19,11 @@ pub struct ConfigArgs {
 }
 
 impl ConfigArgs {
+    /// No flags but `--config`.
+    pub fn of_file(file: Option<PathBuf>) -> Self {
+        Self { file, flags: Vec::new() }
+    }
+
     /// Reads environment, file and host and puts them together.
     pub fn load(&self) -> Result<Config> {
         let env: BTreeMap<String, String> = env::vars().collect();

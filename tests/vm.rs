@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The same binaries on the kernels we support, booted in QEMU one after the other.
+//!
+//! What a kernel lacks is written down in `tests/vm/KERNEL.txt` and must be what `culvert probe`
+//! says there, neither more nor less; so must be the tests that fail on it. Run by `make test-vm`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+
+/// Two machines at once would only take each other's time.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+#[test]
+fn linux_5_10_degrades_as_probe_says() {
+    behaves("5.10", "bullseye-security", r"linux-image-5\.10\.0-[0-9]+-cloud-amd64");
+}
+
+#[test]
+fn linux_6_1_degrades_as_probe_says() {
+    behaves("6.1", "bookworm", r"linux-image-6\.1\.0-[0-9]+-cloud-amd64");
+}
+
+#[test]
+fn linux_6_12_degrades_as_probe_says() {
+    behaves("6.12", "bookworm-security", r"linux-image-6\.12\.[0-9]+\+deb12-cloud-amd64");
+}
+
+#[test]
+fn the_newest_linux_degrades_as_probe_says() {
+    behaves("newest", "trixie-backports", r"linux-binary-[0-9.]+\+deb13-cloud-amd64");
+}
+
+/// What `tests/vm/KERNEL.txt` says: `absent FEATURE` and `fails TEST` lines.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Behaviour {
+    absent: BTreeSet<String>,
+    fails: BTreeSet<String>,
+}
+
+fn behaves(kernel: &str, suite: &str, package: &str) {
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let console = boot(kernel, suite, package);
+    let found = observed(&console);
+    let expected = expected(kernel);
+    print_matrix(kernel, &console, &found);
+    assert_eq!(found, expected, "see tests/vm/{kernel}.txt and target/vm/{kernel}.log");
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Boots the kernel with every binary and returns what the console said, section by section.
+fn boot(kernel: &str, suite: &str, package: &str) -> BTreeMap<String, Section> {
+    let output = Command::new(root().join("tests/vm/boot"))
+        .args([kernel, suite, package])
+        .arg(env!("CARGO_BIN_EXE_culvert"))
+        .arg(static_plugin())
+        .args(test_binaries())
+        .output()
+        .expect("tests/vm/boot runs");
+    let console = String::from_utf8_lossy(&output.stdout).into_owned();
+    let log = root().join(format!("target/vm/{kernel}.log"));
+    fs::create_dir_all(log.parent().expect("a folder")).expect("target/vm");
+    fs::write(&log, &console).expect("the console's log");
+    assert!(
+        output.status.success(),
+        "{kernel} did not come to its end: {}\n{}",
+        String::from_utf8_lossy(&output.stderr),
+        tail(&console)
+    );
+    sections(&console)
+}
+
+fn static_plugin() -> PathBuf {
+    let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    root().join("target").join(triple).join("debug/culvert-cni")
+}
+
+/// The integration tests that talk to a kernel, as cargo has built them.
+fn test_binaries() -> Vec<PathBuf> {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["test", "--locked", "--no-run", "--message-format=json"]).current_dir(root());
+    for name in ["kernel", "lab"] {
+        if root().join(format!("tests/{name}.rs")).exists() {
+            cargo.args(["--test", name]);
+        }
+    }
+    let output = cargo.output().expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter(|message| message["target"]["kind"][0] == "test")
+        .filter_map(|message| Some(PathBuf::from(message["executable"].as_str()?)))
+        .collect()
+}
+
+/// What one program of the machine said, and how it ended.
+#[derive(Debug)]
+struct Section {
+    text: String,
+    status: i32,
+}
+
+/// Cuts the console at the frames that tests/vm/init draws.
+fn sections(console: &str) -> BTreeMap<String, Section> {
+    let mut found = BTreeMap::new();
+    let mut open: Option<(String, String)> = None;
+    for line in console.lines() {
+        if let Some(name) = line.strip_prefix("@@ begin ") {
+            // A test binary's name ends in cargo's hash.
+            let name = name.split('-').next().expect("a first part");
+            open = Some((name.to_owned(), String::new()));
+        } else if let Some(status) = line.strip_prefix("@@ end ") {
+            let (name, text) = open.take().expect("an end has a begin");
+            let status = status.trim().parse().expect("an exit status");
+            found.insert(name, Section { text, status });
+        } else if let Some((_, text)) = &mut open {
+            text.push_str(line);
+            text.push('\n');
+        }
+    }
+    assert!(open.is_none(), "the machine stopped amid a section:\n{}", tail(console));
+    found
+}
+
+fn observed(console: &BTreeMap<String, Section>) -> Behaviour {
+    let probe = &console.get("probe").expect("the machine ran `culvert probe`");
+    let mut behaviour = Behaviour { absent: absent(&probe.text), fails: BTreeSet::new() };
+    for (name, section) in console.iter().filter(|(name, _)| ["kernel", "lab"].contains(&&***name))
+    {
+        let failed: BTreeSet<_> = section
+            .text
+            .lines()
+            .filter_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... FAILED"))
+            .map(|test| format!("{name}::{test}"))
+            .collect();
+        let summed_up = section.text.contains("test result: ");
+        assert!(summed_up, "{name} broke off, status {}:\n{}", section.status, tail(&section.text));
+        behaviour.fails.extend(failed);
+    }
+    behaviour
+}
+
+/// Names of the features that `culvert probe -o json` found absent.
+fn absent(json: &str) -> BTreeSet<String> {
+    let start = json.find(['{', '[']).unwrap_or_else(|| panic!("no JSON from probe:\n{json}"));
+    let probe: serde_json::Value = serde_json::Deserializer::from_str(&json[start..])
+        .into_iter()
+        .next()
+        .expect("a document")
+        .unwrap_or_else(|err| panic!("probe's JSON: {err}\n{json}"));
+    let features = probe.get("features").unwrap_or(&probe).as_array().expect("a list of features");
+    features
+        .iter()
+        .filter(|feature| feature["present"] == false)
+        .map(|feature| feature["name"].as_str().expect("a feature has a name").to_owned())
+        .collect()
+}
+
+fn expected(kernel: &str) -> Behaviour {
+    let path = root().join(format!("tests/vm/{kernel}.txt"));
+    let text = fs::read_to_string(&path).unwrap_or_else(|err| panic!("{}: {err}", path.display()));
+    let mut behaviour = Behaviour::default();
+    for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let (what, name) = line.split_once(' ').expect("a word, a blank and a name");
+        let set = match what {
+            "absent" => &mut behaviour.absent,
+            "fails" => &mut behaviour.fails,
+            other => panic!("{}: `{other}` is neither `absent` nor `fails`", path.display()),
+        };
+        set.insert(name.to_owned());
+    }
+    behaviour
+}
+
+fn print_matrix(kernel: &str, console: &BTreeMap<String, Section>, found: &Behaviour) {
+    let release = console.get("kernel").map_or("?", |section| section.text.trim());
+    println!("{kernel} ({release})");
+    for name in &found.absent {
+        println!("  absent {name}");
+    }
+    for (name, section) in console {
+        if let Some(result) = section.text.lines().find(|line| line.starts_with("test result:")) {
+            println!("  {name}: {result}");
+        }
+    }
+    for name in &found.fails {
+        println!("  fails  {name}");
+    }
+}
+
+fn tail(text: &str) -> String {
+    let lines: Vec<_> = text.lines().collect();
+    lines[lines.len().saturating_sub(40)..].join("\n")
+}
