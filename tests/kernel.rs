@@ -24,6 +24,7 @@ mod kernel {
     mod host;
     mod lxc;
     mod probe;
+    mod serve;
     mod sock;
     mod sock_bind;
     mod sock_destroy;
