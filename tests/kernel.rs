@@ -23,6 +23,7 @@ mod kernel {
     mod datapath;
     mod host;
     mod lxc;
+    mod netlink;
     mod probe;
     mod serve;
     mod sock;
