@@ -19,6 +19,7 @@ mod support {
 #[path = "kernel"]
 mod kernel {
     mod attach;
+    mod cli;
     mod cni;
     mod datapath;
     mod host;

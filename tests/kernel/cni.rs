@@ -141,7 +141,8 @@ impl Node {
                     .map(|ip| ip.parse::<IpAddr>().unwrap())
                     .into(),
             };
-            let (mut endpoints, problems) = Endpoints::restore(settings, &mut Pods(&datapath)).unwrap();
+            let (mut endpoints, problems) =
+                Endpoints::restore(settings, &mut Pods(&datapath)).unwrap();
             assert_eq!(problems, []);
             endpoints.set_pod_cidrs(&["10.1.0.0/24", "fd00:1::/64"].map(|c| c.parse().unwrap()));
             endpoints.set_not_ready(None);
@@ -234,8 +235,8 @@ fn answer(mut stream: UnixStream, agent: &Mutex<(Endpoints, Datapath)>) -> std::
     let name = line.split(' ').nth(1).unwrap().strip_prefix("/v1/cni/").unwrap();
     let mut agent = agent.lock().unwrap();
     let (endpoints, datapath) = &mut *agent;
-    let done =
-        Call::parse(name, &request[head..]).and_then(|call| endpoints.handle(call, &mut Pods(datapath)));
+    let done = Call::parse(name, &request[head..])
+        .and_then(|call| endpoints.handle(call, &mut Pods(datapath)));
     let (status, body) = match done {
         Ok(reply) => (200, serde_json::to_string(&reply)?),
         Err(error) => (500, serde_json::to_string(&error)?),
