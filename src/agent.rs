@@ -7,7 +7,6 @@ pub mod core;
 pub mod endpoints;
 pub mod features;
 pub mod nodes;
-pub mod pods;
 pub mod reaper;
 pub mod report;
 pub mod retry;

@@ -4,6 +4,7 @@
 //! Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 failed or unhealthy,
 //! 2 wrong usage.
 
+mod agent;
 mod bpf;
 mod cleanup;
 mod client;
@@ -34,6 +35,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run this node's agent
+    Agent(agent::Args),
     /// Show what the running agent does, and what it does instead of what was asked
     Status(status::Args),
     /// Show the services this node serves
@@ -63,6 +66,7 @@ enum Command {
 /// Runs one subcommand.
 pub fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
+        Command::Agent(args) => agent::run(args),
         Command::Status(args) => status::run(args),
         Command::Service(command) => service::run(command),
         Command::Bpf(command) => bpf::run(command),

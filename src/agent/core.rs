@@ -11,7 +11,6 @@ use tokio::task::block_in_place;
 use super::Command;
 use super::endpoints::{Conflist, Endpoints};
 use super::nodes::Nodes;
-use super::pods::Pods;
 use super::reaper::Reaper;
 use super::report::Report;
 use super::retry::Retries;
@@ -165,7 +164,7 @@ impl Core {
     fn command(&mut self, command: Command) {
         match command {
             Command::Cni { call, reply } => {
-                let answer = self.endpoints.handle(call, &mut Pods(&self.datapath));
+                let answer = self.endpoints.handle(call, &mut self.datapath);
                 // The caller may have given up; the runtime then asks again.
                 let _ = reply.send(answer);
             }

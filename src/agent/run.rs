@@ -13,7 +13,6 @@ use super::core::{Core, Inputs};
 use super::endpoints::{Endpoints, Settings};
 use super::features;
 use super::nodes::Nodes;
-use super::pods::Pods;
 use super::reaper::Reaper;
 use super::report::Report;
 use super::retry::Retries;
@@ -65,7 +64,7 @@ pub async fn run(config: Config) -> Result<()> {
     }
 
     let cookie = host::netns_cookie().unwrap_or(0);
-    let datapath = Datapath::open(Options {
+    let mut datapath = Datapath::open(Options {
         root: config.bpf_root.clone(),
         config: config.datapath(cookie, features::bpf_host_routing(&probe)),
         map_sizes: map_sizes(&config),
@@ -100,7 +99,7 @@ pub async fn run(config: Config) -> Result<()> {
         state_dir: config.state_dir.clone(),
         hairpin: vec![config.bpf.hairpin_v4.into(), config.bpf.hairpin_v6.into()],
     };
-    let (endpoints, refused) = Endpoints::restore(settings, &mut Pods(&datapath))?;
+    let (endpoints, refused) = Endpoints::restore(settings, &mut datapath)?;
     refused.into_iter().for_each(|error| note("pods", error.into()));
 
     let reaper = match Reaper::start(Arc::clone(&maps), Arc::clone(&metrics)) {
