@@ -84,10 +84,7 @@ impl Args for ConfigArgs {
                 key.env()
             ));
             if key.is_switch() {
-                arg.num_args(0..=1)
-                    .require_equals(true)
-                    .default_missing_value("true")
-                    .value_name("true|false")
+                arg.num_args(0..=1).require_equals(true).default_missing_value("true")
             } else {
                 arg
             }
