@@ -10,7 +10,6 @@ mod support {
     pub mod cgroup;
     pub mod netns;
     pub mod objects;
-    pub mod netns;
     pub mod pins;
     pub mod sockets;
 }
@@ -19,9 +18,9 @@ mod support {
 mod kernel {
     mod attach;
     mod datapath;
+    mod probe;
     mod sock;
     mod sock_bind;
     mod sock_destroy;
     mod sock_udp;
-    mod probe;
 }
