@@ -31,4 +31,5 @@ mod kernel {
     mod sock_bind;
     mod sock_destroy;
     mod sock_udp;
+    mod sync;
 }
