@@ -18,9 +18,12 @@ mod support {
 
 #[path = "kernel"]
 mod kernel {
+    mod aging;
     mod attach;
+    mod budget;
     mod cni;
     mod datapath;
+    mod events;
     mod host;
     mod lxc;
     mod netlink;
