@@ -19,10 +19,10 @@ pub mod map;
 pub mod maps;
 pub mod netlink;
 pub mod probe;
-pub mod sockets;
-pub mod sysctl;
 pub mod probe;
 pub mod sockets;
+pub mod sockets;
+pub mod sysctl;
 
 mod load;
 mod log;

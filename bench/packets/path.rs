@@ -76,9 +76,10 @@ enum Side {
 pub fn prepare<'w>(world: &'w World, path: Path, v6: bool, bits: u32) -> Result<Prepared<'w>> {
     let plan = Plan::new(v6)?;
     let (client, client_side, server, server_side) = match path {
-        Path::SnatRequest | Path::SnatReply | Path::SnatNew => {
+        Path::SnatRequest | Path::SnatReply => {
             (plan.client, Side::Wire, plan.node_port(), Side::Wire)
         }
+        Path::SnatNew => (plan.client, Side::Wire, plan.wide_node_port(), Side::Wire),
         Path::PodToPod => {
             (plan.pods[0], Side::Pod(0), SocketAddr::from((plan.pods[1], 8080)), Side::Pod(1))
         }

@@ -15,6 +15,9 @@ use culvert::datapath::{Datapath, Maps, Options};
 
 const TCP: u8 = 6;
 const NODE_PORT: u16 = 30080;
+/// The NodePort of a service with so many backends that a flood of new flows finds SNAT ports.
+const WIDE_NODE_PORT: u16 = 30081;
+const WIDE_BACKENDS: u16 = 512;
 
 pub const PEER_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x02];
 pub const UPLINK_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x01];
@@ -73,6 +76,10 @@ impl Plan {
 
     pub fn node_port(&self) -> SocketAddr {
         (self.node, NODE_PORT).into()
+    }
+
+    pub fn wide_node_port(&self) -> SocketAddr {
+        (self.node, WIDE_NODE_PORT).into()
     }
 }
 
@@ -147,13 +154,15 @@ impl World {
         )?;
 
         let wildcard = if v6 { abi::Addr::V6_WILDCARD } else { abi::Addr::V4_WILDCARD };
-        let base = if v6 { 4 } else { 1 };
+        let base = if v6 { 5 } else { 1 };
         let node_port = (wildcard, NODE_PORT, abi::ServiceKind::NodePort, plan.remote);
         let to_remote = (plan.to_remote.into(), 80, abi::ServiceKind::ClusterIp, plan.remote);
         let to_local = (plan.to_local.into(), 80, abi::ServiceKind::ClusterIp, plan.pods[1]);
         for (id, service) in (base..).zip([node_port, to_remote, to_local]) {
-            add_service(maps, id, service)?;
+            add_service(maps, id, service, 1)?;
         }
+        let wide = (wildcard, WIDE_NODE_PORT, abi::ServiceKind::NodePort, plan.remote);
+        add_service(maps, base + 3, wide, WIDE_BACKENDS)?;
         self.set_uplink(plan)
     }
 
@@ -186,29 +195,33 @@ impl Drop for World {
     }
 }
 
-/// Service and target share their number: every service here has one backend, on port 8080.
+/// Service and target share their number. The backends are one address, on ports from 8080 on.
 fn add_service(
     maps: &Maps,
     id: u32,
     (vip, port, kind, backend): (abi::Addr, u16, abi::ServiceKind, IpAddr),
+    count: u16,
 ) -> Result<()> {
-    let one = abi::SlotRange { first: 0, count: 1 };
-    let value = abi::Backend {
-        addr: backend.into(),
-        port: 8080.into(),
-        flags: 0,
-        target: id,
-        target_epoch: 1,
-        weight: 1,
-        pad: 0,
-    };
+    let all = abi::SlotRange { first: 0, count };
     set_active(maps, id)?;
-    maps.backends.set(&abi::BackendKey { service: id, generation: 1, slot: 0 }, &value)?;
+    for slot in 0..count {
+        let value = abi::Backend {
+            addr: backend.into(),
+            port: (8080 + slot).into(),
+            flags: 0,
+            target: id,
+            target_epoch: 1,
+            weight: 1,
+            pad: 0,
+        };
+        let key = abi::BackendKey { service: id, generation: 1, slot: slot.into() };
+        maps.backends.set(&key, &value)?;
+    }
     let service = abi::Service {
         id,
         generation: 1,
-        outside: one,
-        inside: one,
+        outside: all,
+        inside: all,
         flags: abi::SERVICE_HAS_ENDPOINTS,
         kind: kind as u8,
         algorithm: 0,
