@@ -14,6 +14,7 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
 #[path = "../tests/support"]
+#[expect(dead_code, reason = "shared with the kernel tests, of which this needs a part")]
 mod support {
     pub mod cgroup;
     pub mod netns;

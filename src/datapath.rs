@@ -19,8 +19,6 @@ pub mod map;
 pub mod maps;
 pub mod netlink;
 pub mod probe;
-pub mod probe;
-pub mod sockets;
 pub mod sockets;
 pub mod sysctl;
 

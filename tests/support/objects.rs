@@ -61,8 +61,14 @@ pub struct Objects {
 impl Objects {
     /// Loads everything with the configuration of a default agent, changed by `change`.
     pub fn load(change: impl FnOnce(&mut abi::Config)) -> Self {
+        Self::load_without(&[], change)
+    }
+
+    /// As [`Self::load`], but without these programs: the verifier takes its time for each.
+    pub fn load_without(programs: &[&str], change: impl FnOnce(&mut abi::Config)) -> Self {
         let root = PinRoot::new();
         let mut options = root.options();
+        options.programs_off.extend(programs.iter().map(|&name| name.to_owned()));
         change(&mut options.config);
         let datapath = Datapath::open(options).unwrap();
         Self { datapath, _root: root, next: AtomicU32::new(1) }

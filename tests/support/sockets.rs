@@ -30,6 +30,17 @@ const PROGRAMS: [&str; 11] = [
     "sock_release",
 ];
 
+/// What has no part in this.
+const OTHERS: [&str; 7] = [
+    "from_container",
+    "to_container",
+    "from_netdev",
+    "to_netdev",
+    "from_overlay",
+    "to_overlay",
+    "xdp_entry",
+];
+
 /// Backends' addresses, with nothing on the way to them but loopback.
 const ADDRESSES: [&str; 8] = [
     "10.1.0.1/32",
@@ -57,7 +68,7 @@ impl SocketNode {
     pub fn with(change: impl FnOnce(&mut abi::Config)) -> Self {
         let netns = namespace();
         let cookie = netns.run(|| host::netns_cookie().unwrap());
-        let objects = Objects::load(|config| {
+        let objects = Objects::load_without(&OTHERS, |config| {
             config.host_netns_cookie = cookie;
             config.socket_lb = 1;
             config.bind_protection = 1;
