@@ -77,19 +77,21 @@ bench: deps-test ## Measure; prints peers' numbers beside and writes target/benc
 
 demo: deps-test cni ## Raise a two-node cluster of namespaces and reach its services (root)
 	$(ROOT_ONLY)
-	$(CARGO) run --locked --quiet --example lab -- demo
+	$(CARGO) build --locked --quiet --bins
+	target/debug/culvert-lab demo
 
 lab-up: deps-test cni ## Raise the lab and leave it running (root)
 	$(ROOT_ONLY)
-	$(CARGO) run --locked --quiet --example lab -- up
+	$(CARGO) build --locked --quiet --bins
+	target/debug/culvert-lab up
 
 lab-shell: ## A shell in a node of the running lab, NODE=n1 (root)
 	$(ROOT_ONLY)
-	$(CARGO) run --locked --quiet --example lab -- shell $(NODE)
+	@target/debug/culvert-lab shell $(NODE)
 
 lab-down: ## Take the lab down (root)
 	$(ROOT_ONLY)
-	$(CARGO) run --locked --quiet --example lab -- down
+	@target/debug/culvert-lab down
 
 helm-check: ## Lint and render the chart, once there is one
 	@if test -e helm/culvert/Chart.yaml; then scripts/helm-check; \

@@ -21,6 +21,7 @@ mod kernel {
     mod aging;
     mod attach;
     mod budget;
+    mod cli;
     mod cni;
     mod datapath;
     mod events;
@@ -28,6 +29,7 @@ mod kernel {
     mod lxc;
     mod netlink;
     mod probe;
+    mod serve;
     mod sock;
     mod sock_bind;
     mod sock_destroy;
