@@ -10,6 +10,7 @@ use super::error::Hint;
 use super::output;
 use super::paths::Paths;
 use crate::datapath;
+use crate::datapath::netlink::Routes;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -32,6 +33,8 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
     }
     let removed = datapath::cleanup(&places.bpf_root)
         .with_context(|| format!("cannot clean up below `{}`", places.bpf_root.display()))?;
+    let routes = block_on(async { Ok(Routes::open()?.clear().await?) })
+        .context("cannot remove the routes to other nodes' pods")?;
     let mut text = String::new();
     for (what, names) in
         [("link", &removed.links), ("filters on", &removed.filters), ("map", &removed.maps)]
@@ -39,6 +42,9 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
         for name in names {
             text.push_str(&format!("removed {what} {name}\n"));
         }
+    }
+    for route in routes {
+        text.push_str(&format!("removed route to {} via {}\n", route.to, route.via));
     }
     output::text(&text)
 }

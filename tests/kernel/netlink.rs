@@ -132,10 +132,15 @@ fn only_our_routes_are_listed_and_removed() {
         let table = fs::read_to_string("/proc/thread-self/net/route").unwrap();
         assert!(table.contains("0000320A"), "{table}");
 
-        for route in [moved, v6, v6] {
-            routes.remove(&route).await.unwrap();
+        for _ in 0..2 {
+            routes.remove(&v6).await.unwrap();
+            assert_eq!(routes.list().await.unwrap(), [moved]);
         }
+        routes.set(&v6).await.unwrap();
+        assert_eq!(routes.clear().await.unwrap(), [moved, v6]);
         assert_eq!(routes.list().await.unwrap(), []);
+        let table = fs::read_to_string("/proc/thread-self/net/route").unwrap();
+        assert!(table.contains("0000320A"), "{table}");
 
         let error = routes.set(&route("10.61.0.0/24", "192.168.9.9")).await.unwrap_err();
         assert_eq!(error.to_string(), "cannot add the route to 10.61.0.0/24 via 192.168.9.9");

@@ -29,7 +29,7 @@ mod tests {
     #[test]
     fn the_fuller_the_map_the_shorter_a_pass() {
         let ticks = |entries| entries / portion(entries, SIZE);
-        assert_eq!(ticks(SIZE / 10 * 9), 4);
+        assert_eq!(ticks(SIZE * 95 / 100), 4);
         assert!(ticks(SIZE * 8 / 10) > ticks(SIZE * 95 / 100));
         assert!(ticks(SIZE * 6 / 10) > ticks(SIZE * 8 / 10));
     }

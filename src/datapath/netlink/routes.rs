@@ -61,6 +61,15 @@ impl Routes {
         }
     }
 
+    /// Removes all our routes and tells which they were, for `culvert cleanup`.
+    pub async fn clear(&self) -> Result<Vec<Route>, Error> {
+        let routes = self.list().await?;
+        for route in &routes {
+            self.remove(route).await?;
+        }
+        Ok(routes)
+    }
+
     /// Our routes, and nobody else's.
     pub async fn list(&self) -> Result<Vec<Route>, Error> {
         let mut routes = Vec::new();
