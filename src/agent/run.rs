@@ -131,6 +131,11 @@ pub async fn run(config: Config) -> Result<()> {
         features: features::of(&config, &probe, socket_lb),
         node_port: config.node_port.range.into(),
         cgroup_root: config.cgroup_root.display().to_string(),
+        programs: datapath
+            .verified_instructions()
+            .into_iter()
+            .map(|(name, verified_instructions)| status::Program { name, verified_instructions })
+            .collect(),
         problems,
         ..status::Status::default()
     };
