@@ -34,4 +34,5 @@ mod kernel {
     mod sock_bind;
     mod sock_destroy;
     mod sock_udp;
+    mod sync;
 }
