@@ -6,6 +6,7 @@ pub mod command;
 pub mod core;
 pub mod endpoints;
 pub mod features;
+mod housekeeping;
 pub mod nodes;
 pub mod reaper;
 pub mod report;

@@ -26,6 +26,7 @@ mod load;
 mod log;
 mod pins;
 mod sys;
+mod verified;
 
 pub use attach::{Mechanism, cleanup};
 pub use load::Error as LoadError;

@@ -76,6 +76,8 @@ pub struct Core {
     pub health: Arc<Health>,
     pub metrics: Arc<Metrics>,
     pub report: Report,
+    /// How many flows live, as aging counted them.
+    pub flows: watch::Receiver<crate::datapath::aging::Counts>,
     pub(super) retries: Retries<Task>,
     /// When the oldest change came that is not written.
     pub(super) queued: Option<Instant>,
@@ -292,6 +294,9 @@ impl Core {
             totals: self.sync.balancer().totals(),
             pending: self.sync.pending() as u64,
             mechanism: self.datapath.mechanism().name(),
+            node_ips: &self.nodes.addresses(&self.config.node_name),
+            maps: self.datapath.maps(),
+            flows: self.flows.borrow().entries,
         });
     }
 

@@ -55,7 +55,7 @@ pub fn of(config: &Config, probe: &Probe, socket_lb: bool) -> Features {
         masquerading: Feature::absent(LATER),
         bandwidth_manager: Feature::absent(LATER),
         ipv6_big_tcp: Feature::absent(LATER),
-        network_policy: Feature::absent(LATER),
+        network_policy: Feature::as_requested("Not supported"),
     }
 }
 

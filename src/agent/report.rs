@@ -2,6 +2,7 @@
 //! Fills the status that the servers and `culvert status` show.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,6 +12,7 @@ use tokio::sync::watch;
 use super::endpoints::Endpoints;
 use super::status::{self, Status};
 use super::uplinks::Attached;
+use crate::datapath::Maps;
 use crate::datapath::netlink::View;
 use crate::lb::Totals;
 use crate::model::{Problem, SourceStatus};
@@ -40,6 +42,10 @@ pub struct Now<'a> {
     pub totals: Totals,
     pub pending: u64,
     pub mechanism: &'static str,
+    pub node_ips: &'a [IpAddr],
+    pub maps: &'a Maps,
+    /// Entries of `flows`.
+    pub flows: u64,
 }
 
 impl Report {
@@ -55,6 +61,7 @@ impl Report {
 
     pub fn publish(&self, now: Now<'_>) {
         let mut status = self.base.clone();
+        status.maps = fills(&now);
         status.ready = now.waiting.is_empty();
         status.waiting_for = now.waiting;
         status.problems.extend(now.problems.into_iter().map(problem));
@@ -64,7 +71,7 @@ impl Report {
             synced: now.synced,
             problems: now.source.problems.iter().cloned().map(problem).collect(),
         }];
-        status.devices = devices(now.view, now.attached, now.mechanism);
+        status.devices = devices(now.view, now.attached, now.mechanism, now.node_ips);
         status.pod_cidrs = now.pod_cidrs.iter().map(IpNet::to_string).collect();
         status.endpoints = now
             .endpoints
@@ -89,11 +96,39 @@ impl Report {
     }
 }
 
+/// Known without a walk over any map.
+fn fills(now: &Now<'_>) -> Vec<status::MapFill> {
+    let (maps, totals) = (now.maps, now.totals);
+    let pods: usize = now.endpoints.list().map(|pod| pod.addresses.len()).sum();
+    [
+        ("services", totals.frontends.iter().sum(), maps.services.max_entries()),
+        ("backends", totals.backends, maps.backends.max_entries()),
+        ("flows", now.flows, maps.flows.max_entries()),
+        ("endpoints", pods as u64, maps.endpoints.max_entries()),
+        ("owned", now.view.owned.len() as u64, maps.owned.max_entries()),
+        ("uplinks", now.view.uplinks.len() as u64, maps.uplinks.max_entries()),
+    ]
+    .map(|(name, entries, max)| status::MapFill {
+        name: name.to_owned(),
+        entries,
+        max_entries: max.into(),
+    })
+    .into()
+}
+
+/// Other nodes are reached through the device that has the address they know; where no Node says
+/// so, through the only device.
 fn devices(
     view: &View,
     attached: &BTreeMap<String, Attached>,
     mechanism: &str,
+    node_ips: &[IpAddr],
 ) -> Vec<status::Device> {
+    let direct = |ifindex: u32| {
+        let mut own = view.addresses.iter().filter(|(index, _)| *index == ifindex);
+        own.any(|(_, net)| node_ips.contains(&net.addr()))
+            || (node_ips.is_empty() && view.uplinks.len() == 1)
+    };
     let device = |(ifindex, uplink): (&u32, &crate::datapath::netlink::Uplink)| {
         let state = attached.get(&uplink.name).filter(|state| state.ifindex == *ifindex);
         let problem = state.and_then(|state| state.problem.clone());
@@ -103,7 +138,7 @@ fn devices(
             name: uplink.name.clone(),
             ifindex: *ifindex,
             addresses: addresses.map(|(_, net)| net.addr()).collect(),
-            direct_routing: false,
+            direct_routing: direct(*ifindex),
             attached: if on { mechanism.to_owned() } else { String::new() },
             problem: problem.unwrap_or_default(),
         }

@@ -18,7 +18,7 @@ use super::report::Report;
 use super::retry::Retries;
 use super::sync::ServiceSync;
 use super::uplinks::Uplinks;
-use super::{Handle, report, status};
+use super::{Handle, housekeeping, report, status};
 use crate::config::{Config, KubeProxyReplacement, RoutingMode, Source};
 use crate::datapath::netlink::{self, Filter, Routes, View};
 use crate::datapath::probe::Probe;
@@ -44,6 +44,10 @@ const EVENTS: usize = 4096;
 /// What an agent cannot run without: programs, maps, the state directory, its sockets.
 pub async fn run(config: Config) -> Result<()> {
     let config = Arc::new(config);
+    // First: a second agent must be refused before it touches what the first one uses.
+    let local = serve::bind_socket(&config.socket).await?;
+    let public = serve::public::bind(config.healthz_bind).await?;
+
     host::mount_bpffs(bpffs_of(&config)).context("cannot mount a bpffs")?;
     let probe = probe::run(&config.bpf_root);
     check(&config, &probe)?;
@@ -64,9 +68,10 @@ pub async fn run(config: Config) -> Result<()> {
     }
 
     let cookie = host::netns_cookie().unwrap_or(0);
+    let programs = config.datapath(cookie, features::bpf_host_routing(&probe));
     let mut datapath = Datapath::open(Options {
         root: config.bpf_root.clone(),
-        config: config.datapath(cookie, features::bpf_host_routing(&probe)),
+        config: programs,
         map_sizes: map_sizes(&config),
         programs_off: probe.programs_off(),
         force_clsact: false,
@@ -112,6 +117,12 @@ pub async fn run(config: Config) -> Result<()> {
     let direct = config.routing_mode == RoutingMode::Native && config.auto_direct_node_routes;
     let routes = if direct { Some(Routes::open()?) } else { None };
 
+    let (events, _) = broadcast::channel(EVENTS);
+    if let Err(error) = housekeeping::pass_events(&maps, events.clone()) {
+        note("events", error);
+    }
+    let flows = housekeeping::collect_flows(Arc::clone(&maps), programs, Arc::clone(&metrics));
+
     let base = status::Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         node_name: config.node_name.clone(),
@@ -120,12 +131,16 @@ pub async fn run(config: Config) -> Result<()> {
         features: features::of(&config, &probe, socket_lb),
         node_port: config.node_port.range.into(),
         cgroup_root: config.cgroup_root.display().to_string(),
+        programs: datapath
+            .verified_instructions()
+            .into_iter()
+            .map(|(name, verified_instructions)| status::Program { name, verified_instructions })
+            .collect(),
         problems,
         ..status::Status::default()
     };
     let (status_tx, status) = watch::channel(Arc::new(base.clone()));
     let (commands_tx, commands) = mpsc::channel(64);
-    let (events, _) = broadcast::channel(EVENTS);
     let agent = Handle { status, commands: commands_tx, events };
     let shared = Shared {
         agent,
@@ -133,7 +148,8 @@ pub async fn run(config: Config) -> Result<()> {
         metrics: Arc::clone(&metrics),
         maps: Arc::clone(&maps),
     };
-    serve(&config, shared).await?;
+    tokio::spawn(serve::api::serve(local, shared.clone()));
+    tokio::spawn(serve::public::serve(public, shared));
 
     let (filter, filtered) = watch::channel(Filter {
         devices: config.devices.iter().map(|name| name.parse()).collect::<Result<_, _>>()?,
@@ -163,6 +179,7 @@ pub async fn run(config: Config) -> Result<()> {
         health,
         metrics,
         report: Report::new(base, status_tx),
+        flows,
         retries: Retries::default(),
         queued: None,
         synced_once: false,
@@ -215,14 +232,6 @@ fn map_sizes(config: &Config) -> BTreeMap<String, u32> {
         ("owned", config.bpf.owned_max),
     ];
     sizes.into_iter().map(|(name, size)| (name.to_owned(), size)).collect()
-}
-
-async fn serve(config: &Config, shared: Shared) -> Result<()> {
-    let local = serve::bind_socket(&config.socket).await?;
-    let public = serve::public::bind(config.healthz_bind).await?;
-    tokio::spawn(serve::api::serve(local, shared.clone()));
-    tokio::spawn(serve::public::serve(public, shared));
-    Ok(())
 }
 
 fn follow(config: &Config, changes: mpsc::Sender<Change>, status: watch::Sender<SourceStatus>) {

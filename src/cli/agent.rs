@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `culvert agent`: sets up logging and hands over to the control loop.
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
@@ -35,7 +36,11 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
 fn start_log(config: &Config) -> Result<()> {
     let filter = EnvFilter::try_new(&config.log_level)
         .with_context(|| format!("cannot read `logLevel: {}`", config.log_level))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(colour)
+        .with_writer(std::io::stderr);
     let started = match config.log_format {
         LogFormat::Json => log.json().try_init(),
         LogFormat::Text => log.try_init(),

@@ -54,6 +54,7 @@ impl Limits {
             let served = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(REQUEST_TIMEOUT)
+                .title_case_headers(true)
                 .serve_connection(TokioIo::new(stream), service)
                 .await;
             if let Err(error) = served {

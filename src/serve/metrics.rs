@@ -109,9 +109,6 @@ metrics! {
         "Time from a pod's change to the map write that follows from it");
     events: IntCounterVec = counters("culvert_events_total" by "kind" "action";
         "Changes that the sources told");
-    map_operations: IntCounterVec = counters(
-        "culvert_map_operations_total" by "map" "operation" "result";
-        "Writes to maps");
     flow_gc: Histogram = histogram("culvert_flow_gc_duration_seconds" in buckets::sync();
         "Time of one portion of flow aging");
     flow_gc_deleted: IntCounter = counter("culvert_flow_gc_deleted_total";
@@ -190,12 +187,6 @@ impl Metrics {
     pub fn programmed(&self, latency: Duration) {
         self.programming.observe(latency.as_secs_f64());
         self.kp_programming.observe(latency.as_secs_f64());
-    }
-
-    /// `count` writes of one kind (`set`, `remove`) to `map`.
-    pub fn map_operations(&self, map: &str, operation: &str, succeeded: bool, count: u64) {
-        let result = if succeeded { "success" } else { "error" };
-        self.map_operations.with_label_values(&[map, operation, result]).inc_by(count);
     }
 
     pub fn flows_aged(&self, took: Duration, deleted: u64) {

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{Error, clsact, unpin};
-use crate::datapath::pins;
+use crate::datapath::{log, pins};
 
 /// What was found and removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,6 +22,7 @@ pub struct Removed {
 /// nothing else is in it. Doing it twice is no failure. Devices are those of the calling thread's
 /// network namespace.
 pub fn cleanup(root: &Path) -> Result<Removed, Error> {
+    log::route();
     let mut removed = Removed { links: unpin(root, |_| true)?, ..Default::default() };
     for device in nix::net::if_::if_nameindex().iter().flatten() {
         if clsact::remove(device.index() as i32) {
