@@ -98,12 +98,14 @@ pub(super) fn talk(protocol: &str, to: SocketAddr) -> io::Result<()> {
         thread::sleep(PACE);
     }
     longest = longest.max(last_answer.elapsed());
-    if answered < sent && protocol.starts_with("udp") {
-        if let Some(mut line) = line {
-            sent += 1;
-            let last = line.ask(&sent.to_string(), &mut answered);
-            answered += u64::from(last.is_ok());
-        }
+    // The answers that are only late are in the socket by now.
+    if answered < sent
+        && protocol.starts_with("udp")
+        && let Some(mut line) = line
+    {
+        sent += 1;
+        let last = line.ask(&sent.to_string(), &mut answered);
+        answered += u64::from(last.is_ok());
     }
     let report = json!({
         "sent": sent,
