@@ -15,7 +15,7 @@ use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags};
 use rtnetlink::packet_route::link::{InfoData, InfoVeth};
 use rtnetlink::packet_route::neighbour::NeighbourState;
-use rtnetlink::packet_route::route::{RouteMessage, RouteScope};
+use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteScope};
 use rtnetlink::{Handle, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
 use super::api::{Allocation, PodAddress};
@@ -117,7 +117,10 @@ async fn pod_side(
     }
     for hairpin in hairpins {
         let step = || format!("route `{hairpin}` out of `{device}`");
-        let add = netlink.route().add(on_link(hairpin, ifindex)).replace().execute().await;
+        let mut own = given.addresses.iter().map(|address| address.ip);
+        let own = own.find(|ip| ip.is_ipv4() == hairpin.is_ipv4());
+        let route = answered_from(on_link(hairpin, ifindex), own);
+        let add = netlink.route().add(route).replace().execute().await;
         add.map_err(|cause| failed(&step(), cause))?;
     }
     for PodAddress { ip: _, gateway } in &given.addresses {
@@ -188,6 +191,13 @@ fn on_link(ip: IpAddr, ifindex: u32) -> RouteMessage {
     }
 }
 
+/// A server that answers a hairpinned datagram must do so from the pod's own address. To a
+/// link-local one, RFC 6724 would have it answer from the device's link-local address.
+fn answered_from(mut route: RouteMessage, own: Option<IpAddr>) -> RouteMessage {
+    route.attributes.extend(own.map(|ip| RouteAttribute::PrefSource(ip.into())));
+    route
+}
+
 fn default_over(gateway: IpAddr, ifindex: u32) -> RouteMessage {
     match gateway {
         IpAddr::V4(v4) => {
@@ -217,11 +227,8 @@ pub async fn addresses(netlink: &Handle, ifindex: u32) -> io::Result<Vec<IpAddr>
     Ok(local.filter(|ip| !matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local())).collect())
 }
 
-/// Routes of the main table that leave through device `ifindex`, as destination prefix length by
-/// family. A default route has length 0.
+/// Whether a default route over a gateway leaves through device `ifindex`.
 pub async fn has_default_route(netlink: &Handle, v6: bool, ifindex: u32) -> io::Result<bool> {
-    use rtnetlink::packet_route::route::RouteAttribute;
-
     let query = if v6 {
         RouteMessageBuilder::<Ipv6Addr>::new().build()
     } else {

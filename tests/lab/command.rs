@@ -21,7 +21,7 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(cause) => {
-            eprintln!("Error: {cause:?}");
+            eprintln!("Error: {cause:#}");
             ExitCode::FAILURE
         }
     }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use serde_json::Value;
 
-use super::stage::{SHARED, eventually};
+use super::stage::{SHARED, Stage, eventually, ip};
 use crate::lab::manifest::{SERVICE_PORT, Service};
 
 #[test]
@@ -44,5 +44,17 @@ fn nodes_have_no_netfilter_rule() {
         let listed = node.place.output(nft.args(["list", "ruleset"])).unwrap();
         assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
         assert_eq!(String::from_utf8_lossy(&listed.stdout), "", "rules of {}", node.name);
+    }
+}
+
+#[test]
+fn the_example_manifest_works_as_it_is() {
+    let stage = Stage::raise(1, "");
+    assert_eq!(stage.web.ips, ["10.1.1.2", "fd00:10:1::2"].map(ip), "as the example says");
+    stage.lab.publish_text("example", include_str!("../../../examples/web.yaml")).unwrap();
+    for vip in ["10.96.0.10", "fd96::10", "192.0.2.10", "2001:db8:51::10"] {
+        let from = if vip.contains("96") { &stage.clients[0].place } else { &stage.lab.outside };
+        let to = SocketAddr::new(ip(vip), SERVICE_PORT);
+        stage.ask_until(from, "tcp", to, |outcome| outcome.is_from("web"));
     }
 }

@@ -36,16 +36,19 @@ fn twenty_restarts_under_load_lose_not_one_connection() {
             talks.push(stage.talk(&stage.lab.outside, protocol, node_port));
         }
     }
+    let started = std::time::Instant::now();
     for round in 0..20 {
         let node = &mut stage.lab.nodes[round % 2];
         // Four rounds have one of each on either node.
         let signal = if round / 2 % 2 == 0 { Signal::SIGKILL } else { Signal::SIGTERM };
         let agent = node.agent.as_mut().unwrap();
+        println!("{signal} to {} at {:.1} s", node.name, started.elapsed().as_secs_f32());
         kill(Pid::from_raw(agent.id() as i32), signal).unwrap();
         agent.wait().unwrap();
         node.start_agent().unwrap();
         node.wait_ready().unwrap();
     }
+    println!("end at {:.1} s", started.elapsed().as_secs_f32());
     let flaws: Vec<_> = talks.into_iter().filter_map(|talk| talk.finish().flaw()).collect();
     assert!(flaws.is_empty(), "{flaws:#?}");
 }

@@ -31,7 +31,7 @@ pub(super) fn once(protocol: &str, to: SocketAddr, from_port: u16) -> io::Result
         _ => {
             let socket = datagram(protocol, to, from_port)?;
             socket.set_read_timeout(Some(TIMEOUT))?;
-            ask_datagram(&socket, protocol, to, "once")
+            ask_datagram(&socket, protocol, to, "once", &mut 0)
         }
     }
 }
@@ -52,7 +52,8 @@ pub(super) fn talk(protocol: &str, to: SocketAddr) -> io::Result<()> {
 
     let (mut sent, mut answered, mut broken) = (0_u64, 0_u64, 0_u64);
     let mut longest = Duration::ZERO;
-    let mut last_answer = Instant::now();
+    let started = Instant::now();
+    let mut last_answer = started;
     let mut last_name = String::new();
     let mut errors: Vec<String> = Vec::new();
     let mut line: Option<Line> = None;
@@ -61,7 +62,7 @@ pub(super) fn talk(protocol: &str, to: SocketAddr) -> io::Result<()> {
         sent += 1;
         let outcome = match line.take().map_or_else(|| Line::open(protocol, to), Ok) {
             Ok(mut open) => {
-                let outcome = open.ask(&sent.to_string());
+                let outcome = open.ask(&sent.to_string(), &mut answered);
                 let kept = protocol != "tcp-new";
                 match &outcome {
                     Ok(_) if kept => line = Some(open),
@@ -89,13 +90,23 @@ pub(super) fn talk(protocol: &str, to: SocketAddr) -> io::Result<()> {
             Err(cause) => {
                 broken += u64::from(!is_timeout(&cause));
                 if errors.len() < 5 {
-                    errors.push(format!("question {sent}: {}", word(&cause)));
+                    let second = started.elapsed().as_secs_f32();
+                    errors.push(format!("question {sent} at {second:.1} s: {}", word(&cause)));
                 }
             }
         }
         thread::sleep(PACE);
     }
     longest = longest.max(last_answer.elapsed());
+    // The answers that are only late are in the socket by now.
+    if answered < sent
+        && protocol.starts_with("udp")
+        && let Some(mut line) = line
+    {
+        sent += 1;
+        let last = line.ask(&sent.to_string(), &mut answered);
+        answered += u64::from(last.is_ok());
+    }
     let report = json!({
         "sent": sent,
         "answered": answered,
@@ -127,11 +138,11 @@ impl Line {
         Ok(Self::Datagram { socket, protocol: protocol.to_owned(), to })
     }
 
-    fn ask(&mut self, question: &str) -> io::Result<String> {
+    fn ask(&mut self, question: &str, late: &mut u64) -> io::Result<String> {
         match self {
             Self::Stream(stream) => ask_stream(stream, question),
             Self::Datagram { socket, protocol, to } => {
-                ask_datagram(socket, protocol, *to, question).map(|answer| answer.text)
+                ask_datagram(socket, protocol, *to, question, late).map(|answer| answer.text)
             }
         }
     }
@@ -156,6 +167,7 @@ fn ask_datagram(
     protocol: &str,
     to: SocketAddr,
     question: &str,
+    late: &mut u64,
 ) -> io::Result<Answer> {
     if protocol == "udp" {
         socket.send(question.as_bytes())?;
@@ -166,11 +178,12 @@ fn ask_datagram(
     loop {
         let (length, from) = socket.recv_from(&mut buffer)?;
         let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
-        // A late answer to the question before is not an answer to this one.
+        // A late answer to a former question is no answer to this one, but that one was not lost.
         if text.split(' ').next_back() == Some(question) {
             let seen = if protocol == "udp" { socket.peer_addr()? } else { from };
             return Ok(Answer { text, seen });
         }
+        *late += 1;
     }
 }
 
