@@ -21,6 +21,8 @@ pub mod netlink;
 pub mod probe;
 pub mod sockets;
 pub mod sysctl;
+pub mod probe;
+pub mod sockets;
 
 mod load;
 mod log;
