@@ -2,6 +2,7 @@
 //! The one control loop: source, model, plan, apply, retry, status.
 
 pub mod apply;
+pub mod background;
 pub mod command;
 pub mod core;
 pub mod endpoints;

@@ -223,6 +223,8 @@ impl Core {
                 let pods = self.endpoints.list().map(|pod| pod.attachment.host_ifname());
                 let uplinks = view.uplinks.values().map(|uplink| uplink.name.clone());
                 self.datapath.detach_others(&pods.chain(uplinks).collect())?;
+                // By now no program of an earlier agent is left to write into replaced maps.
+                self.datapath.settle()?;
             }
             Task::CniConfiguration => {
                 let config = &self.config;
@@ -292,6 +294,7 @@ impl Core {
             totals: self.sync.balancer().totals(),
             pending: self.sync.pending() as u64,
             mechanism: self.datapath.mechanism().name(),
+            maps: self.datapath.maps(),
         });
     }
 

@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{broadcast, mpsc, watch};
 
+use super::background;
 use super::core::{Core, Inputs};
 use super::endpoints::{Endpoints, Settings};
 use super::features;
@@ -64,9 +65,10 @@ pub async fn run(config: Config) -> Result<()> {
     }
 
     let cookie = host::netns_cookie().unwrap_or(0);
+    let programs = config.datapath(cookie, features::bpf_host_routing(&probe));
     let mut datapath = Datapath::open(Options {
         root: config.bpf_root.clone(),
-        config: config.datapath(cookie, features::bpf_host_routing(&probe)),
+        config: programs,
         map_sizes: map_sizes(&config),
         programs_off: probe.programs_off(),
         force_clsact: false,
@@ -109,6 +111,11 @@ pub async fn run(config: Config) -> Result<()> {
             None
         }
     };
+    let flows = background::age_flows(Arc::clone(&maps), Arc::clone(&metrics), &programs)?;
+    let (events, _) = broadcast::channel(EVENTS);
+    if let Err(error) = background::forward_events(&maps, events.clone()) {
+        note("events", error.into());
+    }
     let direct = config.routing_mode == RoutingMode::Native && config.auto_direct_node_routes;
     let routes = if direct { Some(Routes::open()?) } else { None };
 
@@ -125,7 +132,6 @@ pub async fn run(config: Config) -> Result<()> {
     };
     let (status_tx, status) = watch::channel(Arc::new(base.clone()));
     let (commands_tx, commands) = mpsc::channel(64);
-    let (events, _) = broadcast::channel(EVENTS);
     let agent = Handle { status, commands: commands_tx, events };
     let shared = Shared {
         agent,
@@ -162,7 +168,7 @@ pub async fn run(config: Config) -> Result<()> {
         filter,
         health,
         metrics,
-        report: Report::new(base, status_tx),
+        report: Report::new(base, status_tx, flows),
         retries: Retries::default(),
         queued: None,
         synced_once: false,
