@@ -17,8 +17,8 @@ use super::retry::Retries;
 use super::sync::{ServiceSync, Step};
 use super::uplinks::Uplinks;
 use crate::config::Config;
-use crate::datapath::Datapath;
 use crate::datapath::netlink::{Filter, Routes, View};
+use crate::datapath::{Datapath, host};
 use crate::lb::Context;
 use crate::model::{Change, Kind, Problem, SourceStatus};
 use crate::serve::metrics::Stage;
@@ -263,6 +263,10 @@ impl Core {
                 let took = queued.elapsed();
                 self.metrics.synced(stage, took);
                 self.report.synced(took);
+            }
+            if !self.synced_once {
+                // Everything was parsed at once and little of that is kept.
+                host::trim_heap();
             }
             self.synced_once = true;
             self.health.updated();
