@@ -26,7 +26,7 @@ use crate::datapath::probe::Probe;
 use crate::datapath::{Datapath, Options, host, probe, sysctl};
 use crate::k8s::{kube, manifests};
 use crate::lb::Context;
-use crate::model::{Change, SourceStatus};
+use crate::model::{Change, Problem, SourceStatus};
 use crate::serve::{self, Health, Metrics, Shared};
 
 /// What the kernel must have for `kubeProxyReplacement: true`.
@@ -244,8 +244,13 @@ fn follow(config: &Config, changes: mpsc::Sender<Change>, status: watch::Sender<
                 ..kube::Options::new(config.node_name.clone())
             };
             tokio::spawn(async move {
-                if let Err(error) = kube::run(options, changes, status).await {
-                    tracing::error!("cannot follow the API server: {}", super::sync::chain(&error));
+                if let Err(error) = kube::run(options, changes, status.clone()).await {
+                    let message = super::sync::chain(&error);
+                    tracing::error!("cannot follow the API server: {message}");
+                    status.send_modify(|status| {
+                        status.connected = false;
+                        status.problems = vec![Problem { subject: "API server".into(), message }];
+                    });
                 }
             });
         }
