@@ -2,11 +2,11 @@
 //! The one control loop: source, model, plan, apply, retry, status.
 
 pub mod apply;
+pub mod background;
 pub mod command;
 pub mod core;
 pub mod endpoints;
 pub mod features;
-mod housekeeping;
 pub mod nodes;
 pub mod reaper;
 pub mod report;

@@ -17,8 +17,8 @@ use super::retry::Retries;
 use super::sync::{ServiceSync, Step};
 use super::uplinks::Uplinks;
 use crate::config::Config;
-use crate::datapath::Datapath;
 use crate::datapath::netlink::{Filter, Routes, View};
+use crate::datapath::{Datapath, host};
 use crate::lb::Context;
 use crate::model::{Change, Kind, Problem, SourceStatus};
 use crate::serve::metrics::Stage;
@@ -76,8 +76,6 @@ pub struct Core {
     pub health: Arc<Health>,
     pub metrics: Arc<Metrics>,
     pub report: Report,
-    /// How many flows live, as aging counted them.
-    pub flows: watch::Receiver<crate::datapath::aging::Counts>,
     pub(super) retries: Retries<Task>,
     /// When the oldest change came that is not written.
     pub(super) queued: Option<Instant>,
@@ -225,6 +223,8 @@ impl Core {
                 let pods = self.endpoints.list().map(|pod| pod.attachment.host_ifname());
                 let uplinks = view.uplinks.values().map(|uplink| uplink.name.clone());
                 self.datapath.detach_others(&pods.chain(uplinks).collect())?;
+                // By now no program of an earlier agent is left to write into replaced maps.
+                self.datapath.settle()?;
             }
             Task::CniConfiguration => {
                 let config = &self.config;
@@ -264,6 +264,10 @@ impl Core {
                 self.metrics.synced(stage, took);
                 self.report.synced(took);
             }
+            if !self.synced_once {
+                // Everything was parsed at once and little of that is kept.
+                host::trim_heap();
+            }
             self.synced_once = true;
             self.health.updated();
         }
@@ -296,7 +300,6 @@ impl Core {
             mechanism: self.datapath.mechanism().name(),
             node_ips: &self.nodes.addresses(&self.config.node_name),
             maps: self.datapath.maps(),
-            flows: self.flows.borrow().entries,
         });
     }
 

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ipnet::IpNet;
@@ -22,6 +23,8 @@ use crate::model::{Problem, SourceStatus};
 pub struct Report {
     base: Status,
     sender: watch::Sender<Arc<Status>>,
+    /// Flows that aging met in its last pass.
+    flows: Arc<AtomicU64>,
     /// Writes that were refused so far.
     pub failures: u64,
     last_success: i64,
@@ -44,13 +47,11 @@ pub struct Now<'a> {
     pub mechanism: &'static str,
     pub node_ips: &'a [IpAddr],
     pub maps: &'a Maps,
-    /// Entries of `flows`.
-    pub flows: u64,
 }
 
 impl Report {
-    pub fn new(base: Status, sender: watch::Sender<Arc<Status>>) -> Self {
-        Self { base, sender, failures: 0, last_success: 0, last_duration: Duration::ZERO }
+    pub fn new(base: Status, sender: watch::Sender<Arc<Status>>, flows: Arc<AtomicU64>) -> Self {
+        Self { base, sender, flows, failures: 0, last_success: 0, last_duration: Duration::ZERO }
     }
 
     /// Everything that was due is written; the oldest of it had waited for `took`.
@@ -61,7 +62,7 @@ impl Report {
 
     pub fn publish(&self, now: Now<'_>) {
         let mut status = self.base.clone();
-        status.maps = fills(&now);
+        status.maps = self.fills(&now);
         status.ready = now.waiting.is_empty();
         status.waiting_for = now.waiting;
         status.problems.extend(now.problems.into_iter().map(problem));
@@ -94,26 +95,26 @@ impl Report {
         };
         self.sender.send_replace(Arc::new(status));
     }
-}
 
-/// Known without a walk over any map.
-fn fills(now: &Now<'_>) -> Vec<status::MapFill> {
-    let (maps, totals) = (now.maps, now.totals);
-    let pods: usize = now.endpoints.list().map(|pod| pod.addresses.len()).sum();
-    [
-        ("services", totals.frontends.iter().sum(), maps.services.max_entries()),
-        ("backends", totals.backends, maps.backends.max_entries()),
-        ("flows", now.flows, maps.flows.max_entries()),
-        ("endpoints", pods as u64, maps.endpoints.max_entries()),
-        ("owned", now.view.owned.len() as u64, maps.owned.max_entries()),
-        ("uplinks", now.view.uplinks.len() as u64, maps.uplinks.max_entries()),
-    ]
-    .map(|(name, entries, max)| status::MapFill {
-        name: name.to_owned(),
-        entries,
-        max_entries: max.into(),
-    })
-    .into()
+    /// How full the maps are, from what is known without reading them.
+    fn fills(&self, now: &Now<'_>) -> Vec<status::MapFill> {
+        let addresses = now.endpoints.list().map(|pod| pod.addresses.len() as u64).sum();
+        let maps = now.maps;
+        [
+            ("services", now.totals.frontends.iter().sum(), maps.services.max_entries()),
+            ("backends", now.totals.backends, maps.backends.max_entries()),
+            ("flows", self.flows.load(Ordering::Relaxed), maps.flows.max_entries()),
+            ("endpoints", addresses, maps.endpoints.max_entries()),
+            ("owned", now.view.owned.len() as u64, maps.owned.max_entries()),
+            ("uplinks", now.view.uplinks.len() as u64, maps.uplinks.max_entries()),
+        ]
+        .map(|(name, entries, max)| status::MapFill {
+            name: name.to_owned(),
+            entries,
+            max_entries: max.into(),
+        })
+        .into()
+    }
 }
 
 /// Other nodes are reached through the device that has the address they know; where no Node says

@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{broadcast, mpsc, watch};
 
+use super::background;
 use super::core::{Core, Inputs};
 use super::endpoints::{Endpoints, Settings};
 use super::features;
@@ -18,14 +19,14 @@ use super::report::Report;
 use super::retry::Retries;
 use super::sync::ServiceSync;
 use super::uplinks::Uplinks;
-use super::{Handle, housekeeping, report, status};
+use super::{Handle, report, status};
 use crate::config::{Config, KubeProxyReplacement, RoutingMode, Source};
 use crate::datapath::netlink::{self, Filter, Routes, View};
 use crate::datapath::probe::Probe;
 use crate::datapath::{Datapath, Options, host, probe, sysctl};
 use crate::k8s::{kube, manifests};
 use crate::lb::Context;
-use crate::model::{Change, SourceStatus};
+use crate::model::{Change, Problem, SourceStatus};
 use crate::serve::{self, Health, Metrics, Shared};
 
 /// What the kernel must have for `kubeProxyReplacement: true`.
@@ -114,14 +115,13 @@ pub async fn run(config: Config) -> Result<()> {
             None
         }
     };
+    let flows = background::age_flows(Arc::clone(&maps), Arc::clone(&metrics), &programs)?;
+    let (events, _) = broadcast::channel(EVENTS);
+    if let Err(error) = background::forward_events(&maps, events.clone()) {
+        note("events", error.into());
+    }
     let direct = config.routing_mode == RoutingMode::Native && config.auto_direct_node_routes;
     let routes = if direct { Some(Routes::open()?) } else { None };
-
-    let (events, _) = broadcast::channel(EVENTS);
-    if let Err(error) = housekeeping::pass_events(&maps, events.clone()) {
-        note("events", error);
-    }
-    let flows = housekeeping::collect_flows(Arc::clone(&maps), programs, Arc::clone(&metrics));
 
     let base = status::Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -178,8 +178,7 @@ pub async fn run(config: Config) -> Result<()> {
         filter,
         health,
         metrics,
-        report: Report::new(base, status_tx),
-        flows,
+        report: Report::new(base, status_tx, flows),
         retries: Retries::default(),
         queued: None,
         synced_once: false,
@@ -247,8 +246,13 @@ fn follow(config: &Config, changes: mpsc::Sender<Change>, status: watch::Sender<
                 ..kube::Options::new(config.node_name.clone())
             };
             tokio::spawn(async move {
-                if let Err(error) = kube::run(options, changes, status).await {
-                    tracing::error!("cannot follow the API server: {}", super::sync::chain(&error));
+                if let Err(error) = kube::run(options, changes, status.clone()).await {
+                    let message = super::sync::chain(&error);
+                    tracing::error!("cannot follow the API server: {message}");
+                    status.send_modify(|status| {
+                        status.connected = false;
+                        status.problems = vec![Problem { subject: "API server".into(), message }];
+                    });
                 }
             });
         }

@@ -76,3 +76,12 @@ pub fn cgroup2() -> io::Result<Option<PathBuf>> {
         (kind == "cgroup2").then(|| PathBuf::from(path))
     }))
 }
+
+/// Gives memory that a burst of work has freed back to the kernel; glibc keeps it otherwise.
+pub fn trim_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes no pointer, and glibc locks its own heap.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}

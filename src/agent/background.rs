@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What goes on beside the loop, and never holds it up: flow aging and the datapath's events.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::sync::broadcast;
+
+use super::sync::chain;
+use crate::abi::{self, TICK_NANOS};
+use crate::datapath::aging::Aging;
+use crate::datapath::events::Events;
+use crate::datapath::{Maps, host};
+use crate::serve::Metrics;
+
+/// Records that may wait for the task that hands them on.
+const BACKLOG: usize = 1024;
+
+/// Ages flows on a thread of its own, as long as the process lives. The counter is the number of
+/// flows that the last pass met.
+///
+/// # Errors
+/// No thread can be had.
+pub fn age_flows(
+    maps: Arc<Maps>,
+    metrics: Arc<Metrics>,
+    config: &abi::Config,
+) -> std::io::Result<Arc<AtomicU64>> {
+    let met = Arc::new(AtomicU64::new(0));
+    let (mut aging, counter) = (Aging::new(config), Arc::clone(&met));
+    thread::Builder::new().name("flows".to_owned()).spawn(move || {
+        let mut failing = false;
+        loop {
+            thread::sleep(Duration::from_nanos(TICK_NANOS));
+            let (started, before) = (Instant::now(), aging.counts().deleted);
+            let outcome = aging.tick(&maps.flows, host::ticks_now());
+            metrics.flows_aged(started.elapsed(), aging.counts().deleted - before);
+            counter.store(aging.counts().entries, Ordering::Relaxed);
+            // Once, not every tick: the next one tries again.
+            if let Err(error) = &outcome
+                && !failing
+            {
+                tracing::warn!(error = chain(error), "cannot age flows");
+            }
+            failing = outcome.is_err();
+        }
+    })?;
+    Ok(met)
+}
+
+/// Hands every event on to whoever listens. The datapath's ring has this one reader.
+///
+/// # Errors
+/// The ring cannot be read.
+pub fn forward_events(
+    maps: &Maps,
+    listeners: broadcast::Sender<abi::Event>,
+) -> std::io::Result<()> {
+    let mut events = Events::open(maps, BACKLOG)?;
+    tokio::spawn(async move {
+        while let Some(event) = events.next().await {
+            // Nobody listening is the usual state.
+            let _ = listeners.send(event);
+        }
+    });
+    Ok(())
+}
