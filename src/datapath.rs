@@ -15,8 +15,8 @@ pub mod attach;
 pub mod host;
 pub mod map;
 pub mod maps;
-pub mod sockets;
 pub mod probe;
+pub mod sockets;
 
 mod load;
 mod log;

@@ -30,3 +30,5 @@ pub mod route;
 pub mod serve;
 #[cfg(feature = "agent")]
 pub mod skel;
+#[cfg(feature = "agent")]
+pub mod view;

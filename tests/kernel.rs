@@ -9,8 +9,9 @@
 mod support {
     pub mod cgroup;
     pub mod netns;
+    pub mod node;
     pub mod objects;
-    pub mod netns;
+    pub mod packet;
     pub mod pins;
     pub mod sockets;
 }
@@ -18,10 +19,13 @@ mod support {
 #[path = "kernel"]
 mod kernel {
     mod attach;
+    mod cni;
     mod datapath;
+    mod host;
+    mod lxc;
+    mod probe;
     mod sock;
     mod sock_bind;
     mod sock_destroy;
     mod sock_udp;
-    mod probe;
 }

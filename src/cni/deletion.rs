@@ -65,7 +65,7 @@ mod tests {
         assert_eq!(pending(dir.path()).unwrap(), []);
         record(dir.path(), &attachment).unwrap();
         record(dir.path(), &attachment).unwrap();
-        assert_eq!(pending(dir.path()).unwrap(), [attachment.clone()]);
+        assert_eq!(pending(dir.path()).unwrap(), std::slice::from_ref(&attachment));
         forget(dir.path(), &attachment).unwrap();
         forget(dir.path(), &attachment).unwrap();
         assert_eq!(pending(dir.path()).unwrap(), []);

@@ -10,12 +10,12 @@ use super::endpoints::{Candidate, Ranges, candidates};
 use super::frontends::{families, frontends};
 use super::list::{List, ListKey};
 use super::objects::Objects;
-use super::plan::{Actual, Plan, Totals, Write};
+use super::plan::{Actual, Gone, Plan, Totals, Write};
 use super::record::{Record, end};
 use super::targets::{Target, Targets, TargetsFull};
 use crate::abi::{
-    Backend, SERVICE_AFFINITY, SERVICE_HAS_ENDPOINTS, Service, ServiceKey, ServiceKind, SlotRange,
-    TargetStatus,
+    Addr, Backend, SERVICE_AFFINITY, SERVICE_HAS_ENDPOINTS, Service, ServiceKey, ServiceKind,
+    SlotRange, TargetStatus,
 };
 use crate::model::{self, EndpointSlice, ObjectName, Problem, Protocol, TrafficPolicy};
 
@@ -144,11 +144,7 @@ impl Balancer {
         self.orphans.frontends.extend(frontends.into_iter().map(|key| (key, None)));
         self.orphans.garbage.extend(garbage);
 
-        let mut plan = Plan::default();
-        let claims = &self.claims;
-        self.orphans.finish(BTreeMap::new(), |key| claims.is_anothers(key, None), &mut plan);
-
-        let records = self.records.values();
+        let records = self.records.values().chain([&self.orphans]);
         let owned = records.flat_map(|record| {
             let slots = record.lists.iter().flat_map(|list| &list.slots).map(|b| b.target);
             slots.chain(record.owed.iter().map(|gone| gone.target))
@@ -157,13 +153,17 @@ impl Balancer {
             self.adopted.unowned.remove(&index);
         }
         let states = std::mem::take(&mut self.adopted.states);
-        for index in std::mem::take(&mut self.adopted.unowned) {
-            if let Some(state) = states.get(&index) {
-                let target = Target { index, epoch: state.epoch };
-                plan.gone.push(end(target));
-                self.targets.free(target);
+        for target in std::mem::take(&mut self.adopted.unowned) {
+            if let Some(state) = states.get(&target) {
+                let target_epoch = state.epoch;
+                let nobodys =
+                    Gone { service: 0, addr: Addr::ZERO, port: 0, proto: 0, target, target_epoch };
+                self.orphans.owed.push(nobodys);
             }
         }
+        let mut plan = Plan::default();
+        let claims = &self.claims;
+        self.orphans.finish(BTreeMap::new(), |key| claims.is_anothers(key, None), &mut plan);
         plan
     }
 

@@ -30,7 +30,7 @@ pub struct Gone {
     pub addr: Addr,
     /// Host byte order.
     pub port: u16,
-    /// `IPPROTO_*`.
+    /// `IPPROTO_*`; 0 when an earlier agent left it and nothing more is known of it.
     pub proto: u8,
     pub target: u32,
     pub target_epoch: u16,

@@ -22,7 +22,8 @@ const PARALLEL_FROM: usize = 256;
 /// `origin` names the text in problems: the file's path.
 pub fn parse(text: &str, origin: &str) -> (Vec<Object>, Vec<Problem>) {
     let (mut objects, mut problems) = (Vec::new(), Vec::new());
-    for parsed in parse_documents(&split(text), origin, None) {
+    let jobs: Vec<_> = split(text).into_iter().map(|document| Job { document, origin }).collect();
+    for parsed in parse_documents(&jobs, None) {
         objects.extend(parsed.objects);
         problems.extend(parsed.problems);
     }
@@ -36,24 +37,27 @@ pub(super) struct Parsed {
     pub problems: Vec<Problem>,
 }
 
-/// Parses documents on all processors. The answer has one entry a document, in their order.
-pub(super) fn parse_documents(
-    documents: &[Document<'_>],
-    origin: &str,
-    proxy_name: Option<&str>,
-) -> Vec<Parsed> {
-    let run = |documents: &[Document<'_>]| -> Vec<Parsed> {
+/// A document to parse.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Job<'t> {
+    pub document: Document<'t>,
+    /// Names the file in problems.
+    pub origin: &'t str,
+}
+
+/// Parses documents on all processors. The answer has one entry a job, in their order.
+pub(super) fn parse_documents(jobs: &[Job<'_>], proxy_name: Option<&str>) -> Vec<Parsed> {
+    let run = |jobs: &[Job<'_>]| -> Vec<Parsed> {
         let mut decoder = Decoder::new(proxy_name.map(str::to_owned));
-        documents.iter().map(|document| one(document, origin, &mut decoder)).collect()
+        jobs.iter().map(|job| one(&job.document, job.origin, &mut decoder)).collect()
     };
     let threads = thread::available_parallelism().map_or(1, usize::from);
-    if threads == 1 || documents.len() < PARALLEL_FROM {
-        return run(documents);
+    if threads == 1 || jobs.len() < PARALLEL_FROM {
+        return run(jobs);
     }
     thread::scope(|scope| {
-        let share = documents.len().div_ceil(threads);
-        let parts: Vec<_> =
-            documents.chunks(share).map(|part| scope.spawn(move || run(part))).collect();
+        let share = jobs.len().div_ceil(threads);
+        let parts: Vec<_> = jobs.chunks(share).map(|part| scope.spawn(move || run(part))).collect();
         parts.into_iter().flat_map(|part| part.join().expect("parsing does not panic")).collect()
     })
 }

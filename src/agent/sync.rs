@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Services and endpoint slices into the maps: gathers changes, writes, removes what is left over,
+//! tries again what failed.
+//!
+//! It is told the time and owns no timer: [`ServiceSync::due`] says when [`ServiceSync::step`] has
+//! something to do.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::apply::{apply, read};
+use super::retry::Retries;
+use crate::abi::{BackendKey, GoneTarget};
+use crate::datapath::Maps;
+use crate::datapath::map::Error;
+use crate::lb::{Balancer, Context, GRACE, Plan, Target, TargetsFull, Write};
+use crate::model::{Change, Kind, Object, ObjectKey, ObjectName, Problem, Protocol};
+
+/// A burst is gathered for at most this long; the first change after a pause acts at once.
+const GATHER: Duration = Duration::from_millis(50);
+
+/// Services in one batch: between two batches the loop looks at everything else.
+const BATCH: usize = 512;
+
+/// What one step did.
+#[derive(Debug, Default)]
+pub struct Step {
+    /// Services whose maps were brought up to date.
+    pub applied: usize,
+    pub failed: usize,
+    /// Targets that UDP sockets may still be connected to.
+    pub ended: Vec<GoneTarget>,
+    /// Trigger times of the slices that are in the maps now, nanoseconds since the Unix epoch.
+    pub triggered: Vec<i128>,
+    pub took: Duration,
+}
+
+/// Work that is tried again.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Work {
+    Service(ObjectName),
+    Prune,
+    Removals,
+}
+
+/// See the module's words.
+#[derive(Debug)]
+pub struct ServiceSync {
+    balancer: Balancer,
+    maps: Arc<Maps>,
+    listed: BTreeSet<Kind>,
+    pruned: bool,
+    /// Slots to remove, by the time from which nobody can look for them.
+    removals: Vec<(Instant, Vec<BackendKey>)>,
+    retries: Retries<Work>,
+    /// When the last burst was written.
+    wrote: Option<Instant>,
+}
+
+impl ServiceSync {
+    /// Starts from what the maps hold. `reserved` are the targets of others than services.
+    ///
+    /// # Errors
+    /// A map cannot be read.
+    pub fn adopt(maps: Arc<Maps>, context: Context, reserved: &[Target]) -> Result<Self, Error> {
+        let mut balancer = Balancer::new(context, maps.target_state.max_entries());
+        balancer.adopt(read(&maps)?, reserved);
+        Ok(Self {
+            balancer,
+            maps,
+            listed: BTreeSet::new(),
+            pruned: false,
+            removals: Vec::new(),
+            retries: Retries::default(),
+            wrote: None,
+        })
+    }
+
+    pub fn balancer(&self) -> &Balancer {
+        &self.balancer
+    }
+
+    pub fn set_context(&mut self, context: Context) {
+        self.balancer.set_context(context);
+    }
+
+    /// Takes a change of a service or slice; returns the number of objects that differ now.
+    pub fn change(&mut self, change: Change) -> usize {
+        let changed = match change {
+            Change::Set(Object::Service(service)) => self.balancer.set_service(service),
+            Change::Set(Object::Slice(slice)) => self.balancer.set_slice(slice),
+            Change::Removed(ObjectKey::Service(name)) => self.balancer.remove_service(&name),
+            Change::Removed(ObjectKey::Slice(name)) => self.balancer.remove_slice(&name),
+            Change::Listed(kind, objects) => return self.list(kind, objects),
+            Change::Set(_) | Change::Removed(_) => false,
+        };
+        usize::from(changed)
+    }
+
+    fn list(&mut self, kind: Kind, objects: Vec<Object>) -> usize {
+        self.listed.insert(kind);
+        let objects = objects.into_iter();
+        match kind {
+            Kind::Service => self.balancer.list_services(
+                objects
+                    .filter_map(|o| if let Object::Service(s) = o { Some(s) } else { None })
+                    .collect(),
+            ),
+            Kind::EndpointSlice => self.balancer.list_slices(
+                objects
+                    .filter_map(|o| if let Object::Slice(s) = o { Some(s) } else { None })
+                    .collect(),
+            ),
+            Kind::Node | Kind::Pod => 0,
+        }
+    }
+
+    /// Services and slices have both been listed. Before, an absent slice says nothing, and
+    /// nothing is written: what an earlier agent wrote goes on.
+    pub fn listed(&self) -> bool {
+        self.listed.contains(&Kind::Service) && self.listed.contains(&Kind::EndpointSlice)
+    }
+
+    /// Everything listed is written and what an earlier agent left over is gone.
+    pub fn synced(&self) -> bool {
+        self.pruned && self.balancer.pending() == 0 && self.retries.is_empty()
+    }
+
+    /// Services whose writes are not done.
+    pub fn pending(&self) -> usize {
+        let failed = self.retries.reasons().filter(|(w, _)| matches!(w, Work::Service(_))).count();
+        self.balancer.pending() + failed
+    }
+
+    /// When [`Self::step`] has something to do; None: not before the next change.
+    pub fn due(&self, now: Instant) -> Option<Instant> {
+        let removal = self.removals.iter().map(|(at, _)| *at).min();
+        let changes = (self.listed() && (self.balancer.pending() > 0 || !self.pruned))
+            .then(|| self.wrote.map_or(now, |wrote| wrote + GATHER));
+        [removal, changes, self.retries.next()].into_iter().flatten().min()
+    }
+
+    /// Does what is due at `now`: one batch at most, so that the caller can look around.
+    pub fn step(&mut self, now: Instant) -> Step {
+        let mut step = Step::default();
+        let started = Instant::now();
+        for work in self.retries.due(now) {
+            match work {
+                Work::Service(name) => self.balancer.retry(&name),
+                Work::Prune => self.pruned = false,
+                Work::Removals => {}
+            }
+        }
+        self.remove_slots(now);
+        if self.listed() {
+            let gathered = self.wrote.is_none_or(|wrote| wrote + GATHER <= now);
+            if self.balancer.pending() > 0 && gathered {
+                let plans = self.balancer.plan(BATCH);
+                self.write(plans, now, &mut step);
+                // A burst that takes several batches is one burst.
+                if self.balancer.pending() == 0 {
+                    self.wrote = Some(now);
+                }
+            }
+            if self.balancer.pending() == 0 && !self.pruned {
+                self.pruned = true;
+                let plan = self.balancer.prune();
+                self.write(vec![plan], now, &mut step);
+            }
+        }
+        step.took = started.elapsed();
+        step
+    }
+
+    fn write(&mut self, plans: Vec<Plan>, now: Instant, step: &mut Step) {
+        let outcome = apply(&self.maps, plans);
+        // Not `now`: the grace period starts when the writes are done.
+        let written = Instant::now();
+        for plan in outcome.applied {
+            self.balancer.applied(&plan);
+            let ended = plan.ended.iter().filter(|gone| gone.proto != Protocol::Tcp.number());
+            step.ended.extend(ended.map(|gone| GoneTarget {
+                target: gone.target,
+                epoch: gone.target_epoch,
+                pad: 0,
+            }));
+            step.applied += usize::from(plan.service.is_some());
+            step.triggered.extend(plan.triggered);
+            let slots = plan.later.iter().filter_map(|write| match write {
+                Write::RemoveBackend { key } => Some(*key),
+                _ => None,
+            });
+            let slots: Vec<BackendKey> = slots.collect();
+            if !slots.is_empty() {
+                self.removals.push((written + GRACE, slots));
+            }
+            self.retries.done(&plan.service.map_or(Work::Prune, Work::Service));
+        }
+        for refused in outcome.refused {
+            step.failed += 1;
+            let work = refused.plan.service.clone().map_or(Work::Prune, Work::Service);
+            tracing::warn!(?work, error = %chain(&refused.error), "map write refused");
+            self.retries.failed(work, chain(&refused.error), now);
+            self.balancer.failed(refused.plan);
+        }
+    }
+
+    fn remove_slots(&mut self, now: Instant) {
+        let (due, rest) =
+            std::mem::take(&mut self.removals).into_iter().partition(|(at, _)| *at <= now);
+        self.removals = rest;
+        let slots: Vec<BackendKey> =
+            Vec::<(Instant, _)>::into_iter(due).flat_map(|(_, s)| s).collect();
+        if slots.is_empty() {
+            return;
+        }
+        let failed = self.maps.backends.remove_batch(&slots);
+        let Some(first) = failed.first() else {
+            self.retries.done(&Work::Removals);
+            return;
+        };
+        self.retries.failed(Work::Removals, chain(&first.error), now);
+        let again = self.retries.next().unwrap_or(now + GRACE);
+        self.removals.push((again, failed.into_iter().map(|f| f.key).collect()));
+    }
+
+    /// A target for something that is no service; it is active when this returns.
+    ///
+    /// # Errors
+    /// All indices are in use, or the map refuses.
+    pub fn reserve_target(&mut self) -> Result<Target, ReserveError> {
+        let (target, write) = self.balancer.reserve_target()?;
+        self.write_target(write)?;
+        Ok(target)
+    }
+
+    /// Ends a reserved target: its flows notice.
+    ///
+    /// # Errors
+    /// The map refuses.
+    pub fn release_target(&mut self, target: Target) -> Result<(), Error> {
+        let write = self.balancer.release_target(target);
+        self.write_target(write)
+    }
+
+    fn write_target(&self, write: Write) -> Result<(), Error> {
+        match write {
+            Write::Target { index, state } => self.maps.target_state.set(&index, &state),
+            _ => Ok(()),
+        }
+    }
+
+    /// What is not as the sources ask, and why.
+    pub fn problems(&self) -> Vec<Problem> {
+        let mut problems = self.balancer.problems();
+        problems.extend(self.retries.reasons().map(|(work, reason)| Problem {
+            subject: match work {
+                Work::Service(name) => format!("Service {name}"),
+                Work::Prune => "services of an earlier agent".to_owned(),
+                Work::Removals => "replaced backends".to_owned(),
+            },
+            message: reason.to_owned(),
+        }));
+        problems
+    }
+}
+
+/// Why there is no target.
+#[derive(Debug, thiserror::Error)]
+pub enum ReserveError {
+    #[error(transparent)]
+    Full(#[from] TargetsFull),
+    #[error(transparent)]
+    Write(#[from] Error),
+}
+
+/// An error with all its causes, in one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `/metrics`: kube-proxy's names, so that its dashboards and alerts go on working, and our own.
+//!
+//! What happens is counted here as it happens; what merely is (map fills, packet counters) is
+//! taken from the status and the maps when somebody asks. Labels are bounded: no pod, no address.
+
+mod buckets;
+mod docs;
+mod registry;
+mod render;
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use prometheus::{
+    Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+};
+
+pub use docs::page;
+use registry::Registry;
+
+/// What one pass of the control loop covered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Everything, after the sources had listed.
+    Full,
+    /// What changed.
+    Partial,
+}
+
+impl Stage {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Partial => "partial",
+        }
+    }
+}
+
+macro_rules! metrics {
+    ($($(#[$doc:meta])* $field:ident: $type:ident =
+        $make:ident($name:literal $(by $($label:literal)+)? $(in $buckets:expr)?; $help:literal);)+) => {
+        /// Every metric. Counting is cheap and never blocks.
+        #[derive(Debug)]
+        pub struct Metrics {
+            $($(#[$doc])* $field: $type,)+
+            registry: Registry,
+            /// Taken by whoever renders: counters of the datapath are set, not added to.
+            rendering: Mutex<()>,
+        }
+
+        impl Metrics {
+            pub fn new() -> Result<Self, prometheus::Error> {
+                let mut registry = Registry::new();
+                $(let $field = registry.$make($name, $help $(, &[$($label),+])? $(, $buckets)?)?;)+
+                let rendering = Mutex::new(());
+                Ok(Self { $($field,)+ registry, rendering })
+            }
+        }
+    };
+}
+
+metrics! {
+    build_info: GaugeVec = gauges("culvert_build_info" by "version" "kernel";
+        "Always 1; the version of the agent and of the kernel below it");
+    ready: IntGauge = gauge("culvert_ready"; "1 while /readyz answers 200");
+    feature: IntGaugeVec = int_gauges(
+        "culvert_feature_info" by "feature" "requested" "effective";
+        "Always 1; what was asked of each feature and what is in effect");
+
+    services: IntGauge = gauge("culvert_services"; "Services that are served");
+    frontends: IntGauge = gauge("culvert_frontends"; "Entries of the service table");
+    backends: IntGauge = gauge("culvert_backends"; "Slots of all backend lists");
+    endpoints: IntGauge = gauge("culvert_endpoints"; "Pods of this node");
+    pending: IntGauge = gauge("culvert_sync_pending";
+        "Services whose writes are not done yet");
+    source_connected: IntGaugeVec = int_gauges("culvert_source_connected" by "source";
+        "1 while the last exchange with the source succeeded");
+    source_problems: IntGaugeVec = int_gauges("culvert_source_problems" by "source";
+        "Objects of the source that cannot be used");
+    map_entries: IntGaugeVec = int_gauges("culvert_map_entries" by "map"; "Entries in use");
+    map_max_entries: IntGaugeVec = int_gauges("culvert_map_max_entries" by "map";
+        "Entries that fit");
+    verifier: IntGaugeVec = int_gauges("culvert_verifier_instructions" by "program";
+        "Instructions that the verifier walked through at load");
+
+    forwarded_packets: IntCounterVec = counters(
+        "culvert_forwarded_packets_total" by "direction" "hook" "outcome";
+        "Packets that a program passed on; a packet meets several programs");
+    forwarded_bytes: IntCounterVec = counters(
+        "culvert_forwarded_bytes_total" by "direction" "hook" "outcome";
+        "Bytes that a program passed on");
+    dropped_packets: IntCounterVec = counters(
+        "culvert_dropped_packets_total" by "direction" "hook" "reason";
+        "Packets that a program dropped");
+    dropped_bytes: IntCounterVec = counters(
+        "culvert_dropped_bytes_total" by "direction" "hook" "reason";
+        "Bytes that a program dropped");
+
+    sync_duration: HistogramVec = histograms(
+        "culvert_sync_duration_seconds" by "stage" in buckets::sync();
+        "Time from the first change of a batch to its last map write");
+    sync_errors: IntCounterVec = counters("culvert_sync_errors_total" by "stage";
+        "Passes that ended with a write to be tried again");
+    sync_success: Gauge = float_gauge("culvert_sync_last_success_timestamp_seconds";
+        "When everything that was due had last been written");
+    programming: Histogram = histogram(
+        "culvert_network_programming_duration_seconds" in buckets::programming();
+        "Time from a pod's change to the map write that follows from it");
+    events: IntCounterVec = counters("culvert_events_total" by "kind" "action";
+        "Changes that the sources told");
+    map_operations: IntCounterVec = counters(
+        "culvert_map_operations_total" by "map" "operation" "result";
+        "Writes to maps");
+    flow_gc: Histogram = histogram("culvert_flow_gc_duration_seconds" in buckets::sync();
+        "Time of one portion of flow aging");
+    flow_gc_deleted: IntCounter = counter("culvert_flow_gc_deleted_total";
+        "Flows that aging removed");
+    sockets_destroyed: IntCounter = counter("culvert_sockets_destroyed_total";
+        "UDP sockets closed because the backend they were connected to left");
+
+    kp_sync: Histogram = histogram(
+        "kubeproxy_sync_proxy_rules_duration_seconds" in buckets::sync();
+        "SyncProxyRules latency in seconds");
+    kp_sync_full: Histogram = histogram(
+        "kubeproxy_sync_full_proxy_rules_duration_seconds" in buckets::sync();
+        "SyncProxyRules latency in seconds of full resyncs");
+    kp_sync_partial: Histogram = histogram(
+        "kubeproxy_sync_partial_proxy_rules_duration_seconds" in buckets::sync();
+        "SyncProxyRules latency in seconds of partial resyncs");
+    kp_programming: Histogram = histogram(
+        "kubeproxy_network_programming_duration_seconds" in buckets::programming();
+        "In-cluster network programming latency in seconds");
+    kp_last: Gauge = float_gauge("kubeproxy_sync_proxy_rules_last_timestamp_seconds";
+        "When rules were last written successfully");
+    kp_queued: Gauge = float_gauge(
+        "kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds";
+        "When a write of rules was last queued");
+    kp_service_total: IntCounter = counter(
+        "kubeproxy_sync_proxy_rules_service_changes_total"; "Service changes so far");
+    kp_service_pending: IntGauge = gauge(
+        "kubeproxy_sync_proxy_rules_service_changes_pending"; "Service changes not written yet");
+    kp_endpoint_total: IntCounter = counter(
+        "kubeproxy_sync_proxy_rules_endpoint_changes_total"; "Endpoint changes so far");
+    kp_endpoint_pending: IntGauge = gauge(
+        "kubeproxy_sync_proxy_rules_endpoint_changes_pending";
+        "Endpoint changes not written yet");
+    kp_healthz: IntCounterVec = counters("kubeproxy_proxy_healthz_total" by "code";
+        "Answers of /healthz");
+    kp_livez: IntCounterVec = counters("kubeproxy_proxy_livez_total" by "code";
+        "Answers of /livez");
+}
+
+impl Metrics {
+    /// A change arrived from a source.
+    pub fn event(&self, kind: &str, action: &str) {
+        self.events.with_label_values(&[kind, action]).inc();
+    }
+
+    /// `services` and `slices` changes were queued for writing.
+    pub fn queued(&self, services: u64, slices: u64) {
+        self.kp_queued.set(now());
+        self.kp_service_total.inc_by(services);
+        self.kp_endpoint_total.inc_by(slices);
+        self.kp_service_pending.add(services as i64);
+        self.kp_endpoint_pending.add(slices as i64);
+    }
+
+    /// Everything that was queued is written.
+    pub fn synced(&self, stage: Stage, took: Duration) {
+        let seconds = took.as_secs_f64();
+        self.sync_duration.with_label_values(&[stage.name()]).observe(seconds);
+        self.kp_sync.observe(seconds);
+        match stage {
+            Stage::Full => self.kp_sync_full.observe(seconds),
+            Stage::Partial => self.kp_sync_partial.observe(seconds),
+        }
+        self.sync_success.set(now());
+        self.kp_last.set(now());
+        self.kp_service_pending.set(0);
+        self.kp_endpoint_pending.set(0);
+    }
+
+    /// A pass ended with something to be tried again.
+    pub fn sync_failed(&self, stage: Stage) {
+        self.sync_errors.with_label_values(&[stage.name()]).inc();
+    }
+
+    /// The time between a slice's `last-change-trigger-time` and its writes.
+    pub fn programmed(&self, latency: Duration) {
+        self.programming.observe(latency.as_secs_f64());
+        self.kp_programming.observe(latency.as_secs_f64());
+    }
+
+    /// `count` writes of one kind (`set`, `remove`) to `map`.
+    pub fn map_operations(&self, map: &str, operation: &str, succeeded: bool, count: u64) {
+        let result = if succeeded { "success" } else { "error" };
+        self.map_operations.with_label_values(&[map, operation, result]).inc_by(count);
+    }
+
+    pub fn flows_aged(&self, took: Duration, deleted: u64) {
+        self.flow_gc.observe(took.as_secs_f64());
+        self.flow_gc_deleted.inc_by(deleted);
+    }
+
+    pub fn sockets_destroyed(&self, count: u64) {
+        self.sockets_destroyed.inc_by(count);
+    }
+
+    pub(super) fn healthz(&self, code: u16) {
+        self.kp_healthz.with_label_values(&[code.to_string().as_str()]).inc();
+    }
+
+    pub(super) fn livez(&self, code: u16) {
+        self.kp_livez.with_label_values(&[code.to_string().as_str()]).inc();
+    }
+
+    fn exclusive(&self) -> std::sync::MutexGuard<'_, ()> {
+        self.rendering.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Unix seconds.
+fn now() -> f64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.unwrap_or_default().as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests;

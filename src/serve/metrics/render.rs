@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Takes over what merely is, and writes everything out.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result};
+use prometheus::IntCounterVec;
+
+use super::Metrics;
+use crate::abi::{Counter, Hook, Outcome};
+use crate::agent::status::Status;
+use crate::datapath::Maps;
+
+impl Metrics {
+    /// The whole page, with `status` and the packet counters of this moment.
+    pub fn render(&self, status: &Status, maps: &Maps) -> Result<String> {
+        let counters = maps.counters().context("cannot read the packet counters")?;
+        self.page(status, &counters)
+    }
+
+    pub(super) fn page(
+        &self,
+        status: &Status,
+        counters: &[(Outcome, Hook, Counter)],
+    ) -> Result<String> {
+        let _exclusive = self.exclusive();
+        self.take_status(status);
+        self.take_counters(counters);
+        self.registry.text().context("cannot write the metrics")
+    }
+
+    fn take_status(&self, status: &Status) {
+        self.build_info.reset();
+        self.build_info.with_label_values(&[status.version.as_str(), &status.kernel]).set(1.0);
+        self.ready.set(status.ready.into());
+        self.feature.reset();
+        for (name, feature) in status.features.all() {
+            let labels = [name, feature.requested.as_str(), &feature.effective];
+            self.feature.with_label_values(&labels).set(1);
+        }
+
+        let sync = &status.sync;
+        for (gauge, value) in [
+            (&self.services, sync.services),
+            (&self.frontends, sync.frontends),
+            (&self.backends, sync.backends),
+            (&self.pending, sync.pending),
+            (&self.endpoints, status.endpoints.len() as u64),
+        ] {
+            gauge.set(value as i64);
+        }
+
+        for gauges in [&self.source_connected, &self.source_problems, &self.verifier] {
+            gauges.reset();
+        }
+        for source in &status.sources {
+            let label = [source.name.as_str()];
+            self.source_connected.with_label_values(&label).set(source.connected.into());
+            self.source_problems.with_label_values(&label).set(source.problems.len() as i64);
+        }
+        for map in &status.maps {
+            let label = [map.name.as_str()];
+            self.map_entries.with_label_values(&label).set(map.entries as i64);
+            self.map_max_entries.with_label_values(&label).set(map.max_entries as i64);
+        }
+        for program in &status.programs {
+            let instructions = program.verified_instructions as i64;
+            self.verifier.with_label_values(&[program.name.as_str()]).set(instructions);
+        }
+    }
+
+    /// Every reason is there from the start, at zero: an alert on a rate needs the first sample.
+    fn take_counters(&self, counters: &[(Outcome, Hook, Counter)]) {
+        let counted: BTreeMap<_, _> =
+            counters.iter().map(|(outcome, hook, counter)| ((*outcome, *hook), *counter)).collect();
+        for &outcome in Outcome::ALL {
+            for &hook in Hook::ALL {
+                let counter = counted.get(&(outcome, hook)).copied().unwrap_or_default();
+                let (packets, bytes) = if outcome.is_drop() {
+                    (&self.dropped_packets, &self.dropped_bytes)
+                } else {
+                    (&self.forwarded_packets, &self.forwarded_bytes)
+                };
+                let labels = [hook.direction().name(), hook.name(), outcome.name()];
+                set(packets, &labels, counter.packets);
+                set(bytes, &labels, counter.bytes);
+            }
+        }
+    }
+}
+
+/// The datapath counts; this is its figure, not an addition to it.
+fn set(counters: &IntCounterVec, labels: &[&str], value: u64) {
+    let counter = counters.with_label_values(labels);
+    counter.inc_by(value.saturating_sub(counter.get()));
+}

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Names, and what a scrape shows.
+
+use super::*;
+use crate::abi::{Counter, Hook, Outcome};
+use crate::agent::status::{Feature, MapFill, Source, Status};
+
+fn value<'a>(page: &'a str, series: &str) -> &'a str {
+    let line =
+        page.lines().find(|line| line.strip_prefix(series).is_some_and(|l| l.starts_with(' ')));
+    line.unwrap_or_else(|| panic!("no `{series}` in\n{page}")).rsplit(' ').next().unwrap()
+}
+
+/// prometheus.io/docs/practices/naming, as far as a program can check it.
+#[test]
+fn names_follow_the_rules_of_prometheus() {
+    let metrics = Metrics::new().unwrap();
+    assert!(metrics.registry.descriptions.len() > 30);
+    for metric in &metrics.registry.descriptions {
+        let name = metric.name.as_str();
+        let ok = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        assert!(name.chars().all(ok), "{name}");
+        assert!(name.starts_with("culvert_") || name.starts_with("kubeproxy_"), "{name}");
+        assert_eq!(name.ends_with("_total"), metric.kind == "counter", "{name}");
+        assert_eq!(name.ends_with("_duration_seconds"), metric.kind == "histogram", "{name}");
+        for unit in ["_ms", "_milliseconds", "_micros", "_kb", "_percent", "_ratio", "_count"] {
+            assert!(!name.contains(unit), "{name}");
+        }
+        assert!(!metric.help.is_empty() && !metric.help.ends_with('.'), "{name}");
+        for label in &metric.labels {
+            assert!(
+                !["le", "quantile", "pod", "ip", "address"].contains(&label.as_str()),
+                "{name}"
+            );
+        }
+    }
+}
+
+#[test]
+fn packet_counters_are_the_datapaths_figures_and_complete_from_the_start() {
+    let metrics = Metrics::new().unwrap();
+    let count =
+        |packets| [(Outcome::DropSpoofed, Hook::FromContainer, Counter { packets, bytes: 60 })];
+    let spoofed = "culvert_dropped_packets_total{direction=\"egress\",hook=\"from_container\",reason=\"spoofed_source\"}";
+    for packets in [3, 5, 5] {
+        let page = metrics.page(&Status::default(), &count(packets)).unwrap();
+        assert_eq!(value(&page, spoofed), packets.to_string());
+        let other = spoofed.replace("spoofed_source", "no_route");
+        assert_eq!(value(&page, &other), "0");
+    }
+}
+
+#[test]
+fn the_status_shows_as_gauges_and_what_is_gone_disappears() {
+    let metrics = Metrics::new().unwrap();
+    let mut status =
+        Status { version: "1.2".into(), kernel: "6.18".into(), ready: true, ..Status::default() };
+    status.features.mode = Feature::instead("DSR", "SNAT", "because");
+    status.maps.push(MapFill { name: "flows".into(), entries: 7, max_entries: 100 });
+    status.sources.push(Source {
+        name: "kube https://a".into(),
+        connected: true,
+        ..Source::default()
+    });
+    status.sync.services = 9;
+    let page = metrics.page(&status, &[]).unwrap();
+    assert_eq!(value(&page, "culvert_build_info{kernel=\"6.18\",version=\"1.2\"}"), "1");
+    assert_eq!(value(&page, "culvert_ready"), "1");
+    assert_eq!(value(&page, "culvert_services"), "9");
+    assert_eq!(value(&page, "culvert_map_entries{map=\"flows\"}"), "7");
+    assert_eq!(value(&page, "culvert_map_max_entries{map=\"flows\"}"), "100");
+    let mode = "culvert_feature_info{effective=\"SNAT\",feature=\"Mode\",requested=\"DSR\"}";
+    assert_eq!(value(&page, mode), "1");
+
+    status.sources[0].name = "kube https://b".into();
+    let page = metrics.page(&status, &[]).unwrap();
+    assert!(!page.contains("https://a"), "{page}");
+}
+
+#[test]
+fn a_sync_is_counted_under_kube_proxys_names_too() {
+    let metrics = Metrics::new().unwrap();
+    metrics.queued(2, 3);
+    let page = metrics.page(&Status::default(), &[]).unwrap();
+    assert_eq!(value(&page, "kubeproxy_sync_proxy_rules_endpoint_changes_pending"), "3");
+    metrics.synced(Stage::Full, Duration::from_millis(3));
+    metrics.synced(Stage::Partial, Duration::from_millis(1));
+    metrics.healthz(503);
+    let page = metrics.page(&Status::default(), &[]).unwrap();
+    assert_eq!(value(&page, "kubeproxy_sync_proxy_rules_endpoint_changes_pending"), "0");
+    assert_eq!(value(&page, "kubeproxy_sync_proxy_rules_endpoint_changes_total"), "3");
+    assert_eq!(value(&page, "kubeproxy_sync_proxy_rules_duration_seconds_count"), "2");
+    assert_eq!(value(&page, "kubeproxy_sync_full_proxy_rules_duration_seconds_count"), "1");
+    assert_eq!(
+        value(&page, "culvert_sync_duration_seconds_bucket{stage=\"full\",le=\"0.004\"}"),
+        "1"
+    );
+    assert_eq!(value(&page, "kubeproxy_proxy_healthz_total{code=\"503\"}"), "1");
+}
