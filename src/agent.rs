@@ -3,12 +3,17 @@
 
 pub mod apply;
 pub mod command;
+pub mod core;
 pub mod endpoints;
-pub mod network;
-pub mod pods;
+pub mod features;
+pub mod nodes;
 pub mod reaper;
+pub mod report;
 pub mod retry;
+mod run;
 pub mod status;
 pub mod sync;
+pub mod uplinks;
 
 pub use command::{Command, Handle};
+pub use run::run;

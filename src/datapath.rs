@@ -15,8 +15,10 @@ pub mod attach;
 pub mod host;
 pub mod map;
 pub mod maps;
+pub mod netlink;
 pub mod probe;
 pub mod sockets;
+pub mod sysctl;
 
 mod load;
 mod log;

@@ -16,6 +16,9 @@ pub use event::{EventView, hook_mask};
 pub use flows::{FlowRow, flow_rows};
 pub use services::{BackendView, ServiceRow, SlotRow, service_rows, slot_rows};
 
+#[cfg(test)]
+pub(crate) use services::tests::rows as example_services;
+
 use std::net::IpAddr;
 
 use crate::abi::Addr;

@@ -22,11 +22,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "agent",
         &["abi", "cni", "config", "datapath", "ipam", "k8s", "lb", "model", "route", "serve"],
     ),
-    ("serve", &["abi", "agent", "cni", "config", "datapath", "lb", "model"]),
-    ("cli", &["abi", "agent", "cni", "config", "datapath", "k8s", "lb", "model", "serve"]),
+    ("view", &["abi", "model"]),
+    ("serve", &["abi", "agent", "cni", "config", "datapath", "lb", "model", "view"]),
+    ("cli", &["abi", "agent", "cni", "config", "datapath", "k8s", "lb", "model", "serve", "view"]),
 ];
 
-const PURE: &[&str] = &["model", "lb", "route", "ipam"];
+const PURE: &[&str] = &["model", "lb", "route", "ipam", "view"];
 
 /// What a pure module would need to touch the world or to read a clock.
 const IMPURE: &[&str] = &[

@@ -19,11 +19,14 @@ mod support {
 #[path = "kernel"]
 mod kernel {
     mod attach;
+    mod cli;
     mod cni;
     mod datapath;
     mod host;
     mod lxc;
+    mod netlink;
     mod probe;
+    mod serve;
     mod sock;
     mod sock_bind;
     mod sock_destroy;

@@ -6,7 +6,6 @@
 //! attaches programs. It belongs to the control loop, which is its only caller.
 
 mod conflist;
-mod datapath;
 mod kernel;
 mod store;
 

@@ -38,6 +38,13 @@ impl<K: Ord + Clone> Retries<K> {
         self.waiting.insert(work, Attempt { delay, at: Some(now + delay), reason });
     }
 
+    /// `work` is to be done at once; what was known of its failures stays known.
+    pub fn now(&mut self, work: K) {
+        let at = Some(Instant::now());
+        let fresh = || Attempt { delay: FIRST / 2, at, reason: String::new() };
+        self.waiting.entry(work).or_insert_with(fresh).at = at;
+    }
+
     /// `work` succeeded, or is no longer wanted.
     pub fn done(&mut self, work: &K) {
         self.waiting.remove(work);
@@ -62,7 +69,8 @@ impl<K: Ord + Clone> Retries<K> {
 
     /// What fails, and why.
     pub fn reasons(&self) -> impl Iterator<Item = (&K, &str)> {
-        self.waiting.iter().map(|(work, attempt)| (work, attempt.reason.as_str()))
+        let failed = self.waiting.iter().filter(|(_, attempt)| !attempt.reason.is_empty());
+        failed.map(|(work, attempt)| (work, attempt.reason.as_str()))
     }
 
     pub fn is_empty(&self) -> bool {

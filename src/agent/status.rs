@@ -27,6 +27,8 @@ pub struct Status {
     pub sources: Vec<Source>,
     pub features: Features,
     pub node_port: NodePort,
+    /// Of services, those that are obeyed.
+    pub annotations: Vec<String>,
     pub devices: Vec<Device>,
     /// Directory whose processes' sockets are load-balanced.
     pub cgroup_root: String,

@@ -19,6 +19,11 @@ pub struct ConfigArgs {
 }
 
 impl ConfigArgs {
+    /// No flags but `--config`.
+    pub fn of_file(file: Option<PathBuf>) -> Self {
+        Self { file, flags: Vec::new() }
+    }
+
     /// Reads environment, file and host and puts them together.
     pub fn load(&self) -> Result<Config> {
         let env: BTreeMap<String, String> = env::vars().collect();
@@ -79,10 +84,7 @@ impl Args for ConfigArgs {
                 key.env()
             ));
             if key.is_switch() {
-                arg.num_args(0..=1)
-                    .require_equals(true)
-                    .default_missing_value("true")
-                    .value_name("true|false")
+                arg.num_args(0..=1).require_equals(true).default_missing_value("true")
             } else {
                 arg
             }

@@ -31,7 +31,7 @@ pub fn page() -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(
             page,
-            "| `{}` | `--{} {}` {env} | {default} | {} |",
+            "| `{}` | `--{} <{}>` {env} | {default} | {} |",
             key.name,
             key.flag,
             (key.kind)().replace('|', "\\|"),

@@ -38,7 +38,7 @@ macro_rules! words {
             fn parse(text: &str) -> Result<Self, String> {
                 match text {
                     $($word $(| $old)* => Ok(Self::$variant),)+
-                    _ => Err(format!("`{text}` is none of {}", Self::KIND)),
+                    _ => Err(format!("`{text}` is none of {}", Self::KIND.replace('|', ", "))),
                 }
             }
 
@@ -51,7 +51,7 @@ macro_rules! words {
 
 words! {
     /// How much of kube-proxy's work is done.
-    KubeProxyReplacement, "true, partial, false" {
+    KubeProxyReplacement, "true|partial|false" {
         /// All of it; the agent ends with an error where the kernel cannot.
         True = "true" | "strict",
         /// What is enabled and what the kernel can.
@@ -63,16 +63,16 @@ words! {
 
 words! {
     /// How a request reaches a backend on another node.
-    LbMode, "snat, dsr, hybrid" { Snat = "snat", Dsr = "dsr", Hybrid = "hybrid", }
+    LbMode, "snat|dsr|hybrid" { Snat = "snat", Dsr = "dsr", Hybrid = "hybrid", }
 }
 
 words! {
-    Algorithm, "random, maglev" { Random = "random", Maglev = "maglev", }
+    Algorithm, "random|maglev" { Random = "random", Maglev = "maglev", }
 }
 
 words! {
     /// Whether the driver hook serves.
-    Acceleration, "disabled, native, best-effort" {
+    Acceleration, "disabled|native|best-effort" {
         Disabled = "disabled",
         Native = "native",
         BestEffort = "best-effort",
@@ -81,15 +81,15 @@ words! {
 
 words! {
     /// How a direct server return request names its service.
-    DsrDispatch, "opt, ipip, geneve" { Opt = "opt", Ipip = "ipip", Geneve = "geneve", }
+    DsrDispatch, "opt|ipip|geneve" { Opt = "opt", Ipip = "ipip", Geneve = "geneve", }
 }
 
 words! {
-    RoutingMode, "native, tunnel" { Native = "native", Tunnel = "tunnel", }
+    RoutingMode, "native|tunnel" { Native = "native", Tunnel = "tunnel", }
 }
 
 words! {
-    LogFormat, "text, json" { Text = "text", Json = "json", }
+    LogFormat, "text|json" { Text = "text", Json = "json", }
 }
 
 /// Ports, both ends included. Written `30000,32767`; `30000-32767` is read too.
@@ -138,7 +138,7 @@ impl Value for PortRange {
 }
 
 impl Value for bool {
-    const KIND: &'static str = "true, false";
+    const KIND: &'static str = "true|false";
 
     fn parse(text: &str) -> Result<Self, String> {
         text.parse().map_err(|_| format!("`{text}` is neither true nor false"))

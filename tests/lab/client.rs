@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Questions asked from a place of the lab.
 
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::{Child, ChildStdout, Stdio};
 
-use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
 use crate::lab::place::Place;
@@ -26,25 +27,79 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    pub fn name(&self) -> Option<&str> {
-        match self {
-            Self::Answer { name, .. } => Some(name),
-            Self::Error { .. } => None,
-        }
+    pub fn is_from(&self, pod: &str) -> bool {
+        matches!(self, Self::Answer { name, .. } if name == pod)
+    }
+
+    /// The client was told that nobody serves there, rather than left waiting.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Error { error } if error == "refused" || error == "unreachable")
     }
 }
 
 /// `protocol` is `tcp`, `udp` or `udp-unconnected`; port 0 lets the kernel choose.
-pub fn ask(
-    lab_program: &Path,
-    from: &Place,
-    protocol: &str,
-    to: SocketAddr,
-    from_port: u16,
-) -> Result<Outcome> {
-    let mut command = from.command(lab_program);
-    command.args(["ask", protocol, &to.to_string(), &from_port.to_string()]);
-    let output = from.output(&mut command)?;
+pub fn ask(program: &Path, from: &Place, protocol: &str, to: SocketAddr, port: u16) -> Outcome {
+    let mut command = from.command(program);
+    command.args(["ask", protocol, &to.to_string(), &port.to_string()]);
+    let output = from.output(&mut command).unwrap();
     serde_json::from_slice(&output.stdout)
-        .with_context(|| format!("the client said {:?}", String::from_utf8_lossy(&output.stderr)))
+        .unwrap_or_else(|_| panic!("the client said {:?}", String::from_utf8_lossy(&output.stderr)))
+}
+
+/// A client that asks all the time.
+#[derive(Debug)]
+pub struct Talk {
+    /// For messages.
+    what: String,
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+}
+
+/// What a talk was like.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Report {
+    #[serde(skip)]
+    pub what: String,
+    pub sent: u64,
+    pub answered: u64,
+    /// Errors other than a lost answer: a connection that ended, a refusal.
+    pub broken: u64,
+    /// Longest time without an answer.
+    pub longest_ms: u64,
+    /// Who answered the last question that was answered.
+    pub last: String,
+    pub errors: Vec<String>,
+}
+
+impl Talk {
+    /// Returns when the first answer has come.
+    pub fn start(program: &Path, from: &Place, protocol: &str, to: SocketAddr) -> Self {
+        let mut command = from.command(program);
+        command.args(["talk", protocol, &to.to_string()]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = from.spawn(&mut command).unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        assert_eq!(line, "talking\n", "{protocol} to {to}");
+        Self { what: format!("{protocol} to {to}"), child, stdout }
+    }
+
+    pub fn finish(mut self) -> Report {
+        drop(self.child.stdin.take());
+        let mut text = String::new();
+        self.stdout.read_to_string(&mut text).unwrap();
+        self.child.wait().unwrap();
+        let report: Report = serde_json::from_str(&text).unwrap();
+        Report { what: self.what, ..report }
+    }
+}
+
+impl Report {
+    /// Lost connections and questions without an answer, in words.
+    pub fn flaw(&self) -> Option<String> {
+        let Self { what, sent, answered, broken, errors, .. } = self;
+        (*broken > 0 || answered < sent)
+            .then(|| format!("{what}: {answered} of {sent} answered, {broken} broken: {errors:?}"))
+    }
 }

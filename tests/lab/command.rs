@@ -8,6 +8,7 @@
 mod lab;
 
 mod demo;
+mod helper;
 mod session;
 
 use std::process::ExitCode;
@@ -28,7 +29,7 @@ fn main() -> ExitCode {
 
 fn run() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    if lab::helper::run(&args)? {
+    if helper::run(&args)? {
         return Ok(());
     }
     let args: Vec<&str> = args.iter().map(String::as_str).collect();

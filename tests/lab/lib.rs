@@ -23,7 +23,6 @@
 mod netns;
 
 pub mod cluster;
-pub mod helper;
 pub mod janitor;
 pub mod manifest;
 pub mod node;

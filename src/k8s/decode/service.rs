@@ -33,7 +33,8 @@ pub(super) fn decode(decoder: &mut Decoder, service: &wire::Service) -> Result<D
             return Err(err("spec.type".into(), Fault::Unknown { value: other.into(), expected }));
         }
     };
-    if spec.cluster_ip.as_deref() == Some("None") || label(meta, HEADLESS).is_some() {
+    let first_ip = spec.cluster_ips.as_ref().and_then(|all| all.first()).map(String::as_str);
+    if spec.cluster_ip.as_deref().or(first_ip) == Some("None") || label(meta, HEADLESS).is_some() {
         return Ok(Decoded::NotOurs(ObjectKey::Service(name), NotOurs::Headless));
     }
     if decoder.is_other_proxys(meta) {

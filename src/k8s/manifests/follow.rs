@@ -6,14 +6,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind};
+use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind, RenameMode};
 use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use super::files::is_manifest;
 
-/// A file that was written to and not closed is left alone for so long.
+/// A file that was written to and not closed, or is gone, is left alone for so long.
 const SETTLE: Duration = Duration::from_millis(50);
 /// Every file is looked at so often all the same: what a link points to may change unseen.
 const SWEEP: Duration = Duration::from_secs(10);
@@ -39,7 +39,7 @@ pub(super) struct Follower {
 struct Pending {
     ready: BTreeSet<Arc<str>>,
     all: bool,
-    /// Written to, not closed yet, and when the last of them was.
+    /// Written to and not closed yet, or gone, and when that was last seen of any.
     open: BTreeSet<Arc<str>>,
     touched: Option<Instant>,
     /// The watched directory itself went away.
@@ -100,6 +100,10 @@ impl Pending {
         if matches!(event.kind, EventKind::Access(_)) && event.kind != closed {
             return;
         }
+        // A rename is told as From, To and Both; the first two say it all.
+        if event.kind == EventKind::Modify(ModifyKind::Name(RenameMode::Both)) {
+            return;
+        }
         for path in &event.paths {
             if path == directory {
                 let gone = matches!(
@@ -120,9 +124,15 @@ impl Pending {
     }
 
     fn note_file(&mut self, name: Arc<str>, kind: &EventKind) {
-        let being_written =
-            matches!(kind, EventKind::Create(_) | EventKind::Modify(ModifyKind::Data(_)));
-        if being_written {
+        // A file that goes may come back at once, rewritten or under another name, and what it
+        // holds must not be gone in between.
+        let unsettled = matches!(
+            kind,
+            EventKind::Create(_)
+                | EventKind::Remove(_)
+                | EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Name(RenameMode::From))
+        );
+        if unsettled {
             self.touched = Some(Instant::now());
             self.ready.remove(&name);
             self.open.insert(name);

@@ -1,0 +1,351 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The loop: one task that owns all state and does one thing after the other.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::block_in_place;
+
+use super::Command;
+use super::endpoints::{Conflist, Endpoints};
+use super::nodes::Nodes;
+use super::reaper::Reaper;
+use super::report::Report;
+use super::retry::Retries;
+use super::sync::{ServiceSync, Step};
+use super::uplinks::Uplinks;
+use crate::config::Config;
+use crate::datapath::Datapath;
+use crate::datapath::netlink::{Filter, Routes, View};
+use crate::lb::Context;
+use crate::model::{Change, Kind, Problem, SourceStatus};
+use crate::serve::metrics::Stage;
+use crate::serve::{Health, Metrics};
+
+/// A status that changes faster is published at this pace.
+const PUBLISH: Duration = Duration::from_millis(100);
+
+/// Changes taken at once, before the loop looks at anything else.
+const CHANGES: usize = 1024;
+
+/// What the loop listens to.
+#[derive(Debug)]
+pub struct Inputs {
+    pub changes: mpsc::Receiver<Change>,
+    pub source: watch::Receiver<SourceStatus>,
+    pub commands: mpsc::Receiver<Command>,
+    pub view: watch::Receiver<Arc<View>>,
+}
+
+/// Work besides services that is tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Task {
+    Network,
+    Routes,
+    DetachOthers,
+    CniConfiguration,
+}
+
+impl Task {
+    fn subject(self) -> &'static str {
+        match self {
+            Self::Network => "network devices",
+            Self::Routes => "routes to other nodes' pods",
+            Self::DetachOthers => "devices that are no longer ours",
+            Self::CniConfiguration => "CNI configuration",
+        }
+    }
+}
+
+/// Everything the agent knows and holds.
+#[derive(Debug)]
+pub struct Core {
+    pub config: Arc<Config>,
+    pub datapath: Datapath,
+    pub sync: ServiceSync,
+    pub endpoints: Endpoints,
+    pub uplinks: Uplinks,
+    pub nodes: Nodes,
+    /// None: connected UDP sockets outlive their backend here.
+    pub reaper: Option<Reaper>,
+    /// None: routes are not ours to write.
+    pub routes: Option<Routes>,
+    pub filter: watch::Sender<Filter>,
+    pub health: Arc<Health>,
+    pub metrics: Arc<Metrics>,
+    pub report: Report,
+    pub(super) retries: Retries<Task>,
+    /// When the oldest change came that is not written.
+    pub(super) queued: Option<Instant>,
+    pub(super) synced_once: bool,
+    pub(super) cni_installed: bool,
+}
+
+impl Core {
+    /// Runs until `stop` is done. What is pinned goes on without us.
+    pub async fn run(mut self, mut inputs: Inputs, stop: impl Future<Output = ()>) {
+        tokio::pin!(stop);
+        let mut publish = Instant::now();
+        loop {
+            let now = Instant::now();
+            let due = [self.sync.due(now), self.retries.next(), Some(publish)];
+            let due = due.into_iter().flatten().min().unwrap_or(now);
+            tokio::select! {
+                () = &mut stop => return,
+                Some(change) = inputs.changes.recv() => {
+                    self.take(change);
+                    for _ in 1..CHANGES {
+                        let Ok(change) = inputs.changes.try_recv() else { break };
+                        self.take(change);
+                    }
+                }
+                Some(command) = inputs.commands.recv() => {
+                    block_in_place(|| self.command(command));
+                }
+                Ok(()) = inputs.view.changed() => self.retries.now(Task::Network),
+                Ok(()) = inputs.source.changed() => {}
+                () = tokio::time::sleep_until(due.into()) => {}
+            }
+            self.work(&inputs.view.borrow_and_update().clone()).await;
+            let now = Instant::now();
+            if publish <= now {
+                let source = inputs.source.borrow().clone();
+                let view = inputs.view.borrow().clone();
+                self.publish(&source, &view);
+                // Idle, the ages in the status are refreshed now and then.
+                publish = now + Duration::from_secs(5);
+            } else {
+                publish = publish.min(now + PUBLISH);
+            }
+        }
+    }
+
+    fn take(&mut self, change: Change) {
+        let (kind, action) = name(&change);
+        self.metrics.event(kind.name(), action);
+        match kind {
+            Kind::Service | Kind::EndpointSlice => {
+                let changed = self.sync.change(change) as u64;
+                if changed > 0 {
+                    let services = kind == Kind::Service;
+                    let (services, slices) = if services { (changed, 0) } else { (0, changed) };
+                    self.metrics.queued(services, slices);
+                    self.health.queued();
+                    self.queued.get_or_insert_with(Instant::now);
+                }
+            }
+            Kind::Node => {
+                if self.nodes.change(change) {
+                    self.node_changed();
+                }
+            }
+            // Host ports and egress policies will look at pods.
+            Kind::Pod => {}
+        }
+    }
+
+    fn node_changed(&mut self) {
+        let this = self.config.node_name.clone();
+        let zone = self.nodes.get(&this).and_then(|node| node.zone()).map(Arc::from);
+        self.sync.set_context(Context { node: this.as_str().into(), zone });
+        self.health.node_leaving(self.nodes.leaving(&this));
+        self.endpoints.set_pod_cidrs(self.nodes.pod_cidrs(&this));
+        let node_ips = self.nodes.addresses(&this);
+        self.filter.send_if_modified(|filter| {
+            let changed = filter.node_ips != node_ips;
+            filter.node_ips.clone_from(&node_ips);
+            changed
+        });
+        self.retries.now(Task::Routes);
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Cni { call, reply } => {
+                let answer = self.endpoints.handle(call, &mut self.datapath);
+                // The caller may have given up; the runtime then asks again.
+                let _ = reply.send(answer);
+            }
+            Command::Trace { hooks } => {
+                if let Err(error) = self.datapath.maps().set_trace(hooks) {
+                    tracing::warn!(%error, "cannot switch tracing");
+                }
+            }
+        }
+    }
+
+    async fn work(&mut self, view: &View) {
+        let now = Instant::now();
+        for task in self.retries.due(now) {
+            if view.links.is_empty() {
+                // The first view is on its way and does all of this.
+                self.retries.done(&task);
+                continue;
+            }
+            let outcome = self.attempt(task, view).await;
+            match outcome {
+                Ok(()) => self.retries.done(&task),
+                Err(error) => {
+                    let reason = format!("{error:#}");
+                    tracing::warn!(subject = task.subject(), reason, "will be tried again");
+                    self.retries.failed(task, reason, now);
+                }
+            }
+        }
+        if self.sync.due(now).is_some_and(|due| due <= now) {
+            let step = block_in_place(|| self.sync.step(now));
+            self.stepped(step);
+        }
+    }
+
+    async fn attempt(&mut self, task: Task, view: &View) -> anyhow::Result<()> {
+        match task {
+            Task::Network => {
+                let first = self.uplinks.attached().is_empty();
+                block_in_place(|| self.uplinks.apply(view, &self.datapath, &mut self.sync))?;
+                let mtu = view.uplinks.values().map(|uplink| uplink.mtu).min();
+                if let Some(mtu) = Some(self.config.mtu).filter(|mtu| *mtu > 0).or(mtu) {
+                    self.endpoints.set_mtu(mtu);
+                }
+                if first {
+                    self.retries.now(Task::DetachOthers);
+                }
+                self.retries.now(Task::Routes);
+            }
+            Task::Routes => {
+                if let Some(routes) = &self.routes {
+                    self.nodes.sync_routes(&self.config.node_name, view, routes).await?;
+                }
+            }
+            Task::DetachOthers => {
+                let pods = self.endpoints.list().map(|pod| pod.attachment.host_ifname());
+                let uplinks = view.uplinks.values().map(|uplink| uplink.name.clone());
+                self.datapath.detach_others(&pods.chain(uplinks).collect())?;
+            }
+            Task::CniConfiguration => {
+                let config = &self.config;
+                let conflist = Conflist {
+                    dir: config.cni.conf_path.clone(),
+                    socket: config.socket.clone(),
+                    state_dir: config.state_dir.clone(),
+                    exclusive: config.cni.exclusive,
+                };
+                conflist.install()?;
+                self.cni_installed = true;
+            }
+        }
+        Ok(())
+    }
+
+    fn stepped(&mut self, step: Step) {
+        let stage = if self.synced_once { Stage::Partial } else { Stage::Full };
+        if step.failed > 0 {
+            self.metrics.sync_failed(stage);
+            self.report.failures += step.failed as u64;
+        }
+        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        for trigger in step.triggered {
+            let latency = (wall.as_nanos() as i128).saturating_sub(trigger);
+            self.metrics.programmed(Duration::from_nanos(u64::try_from(latency).unwrap_or(0)));
+        }
+        if !step.ended.is_empty()
+            && let Some(reaper) = &self.reaper
+        {
+            let netns: Vec<PathBuf> = self.endpoints.list().map(|pod| pod.netns.clone()).collect();
+            reaper.end(step.ended, netns);
+        }
+        if self.sync.synced() {
+            if let Some(queued) = self.queued.take() {
+                let took = queued.elapsed();
+                self.metrics.synced(stage, took);
+                self.report.synced(took);
+            }
+            self.synced_once = true;
+            self.health.updated();
+        }
+    }
+
+    fn publish(&mut self, source: &SourceStatus, view: &View) {
+        let waiting = self.waiting_for(view);
+        let cni = self.cni_obstacle(&waiting);
+        if cni.is_none() && self.config.cni.install && !self.cni_installed {
+            self.retries.now(Task::CniConfiguration);
+        }
+        self.endpoints.set_not_ready(cni);
+        let mut problems = self.sync.problems();
+        problems.extend(self.nodes.problems().iter().cloned());
+        problems.extend(self.retries.reasons().map(|(task, reason)| Problem {
+            subject: task.subject().to_owned(),
+            message: reason.to_owned(),
+        }));
+        self.report.publish(super::report::Now {
+            waiting,
+            problems,
+            source,
+            synced: self.sync.listed(),
+            view,
+            attached: self.uplinks.attached(),
+            pod_cidrs: self.nodes.pod_cidrs(&self.config.node_name),
+            endpoints: &self.endpoints,
+            totals: self.sync.balancer().totals(),
+            pending: self.sync.pending() as u64,
+            mechanism: self.datapath.mechanism().name(),
+        });
+    }
+
+    fn waiting_for(&self, view: &View) -> Vec<String> {
+        let mut waiting = Vec::new();
+        if !self.sync.listed() {
+            waiting.push("the source to list services and endpoint slices".to_owned());
+        } else if !self.synced_once {
+            waiting.push("the first write of all services".to_owned());
+        } else if self.sync.pending() > 0 && !self.sync.synced() && self.queued_for_long() {
+            waiting.push(format!("the writes of {} services", self.sync.pending()));
+        }
+        if view.links.is_empty() {
+            waiting.push("the kernel to list the network devices".to_owned());
+        }
+        for (name, attached) in self.uplinks.attached() {
+            if attached.problem.is_some() {
+                waiting.push(format!("programs on device `{name}`"));
+            }
+        }
+        waiting
+    }
+
+    /// A change on its way is no reason to be unready; one that is stuck is.
+    fn queued_for_long(&self) -> bool {
+        self.queued.is_some_and(|since| since.elapsed() > Duration::from_secs(5))
+    }
+
+    fn cni_obstacle(&self, waiting: &[String]) -> Option<String> {
+        if let Some(first) = waiting.first() {
+            return Some(format!("the agent waits for {first}"));
+        }
+        let this = &self.config.node_name;
+        self.nodes
+            .pod_cidrs(this)
+            .is_empty()
+            .then(|| format!("Node `{this}` has no `spec.podCIDRs` (or is not listed yet)"))
+    }
+}
+
+fn name(change: &Change) -> (Kind, &'static str) {
+    use crate::model::{Object, ObjectKey};
+    let of = |object: &Object| match object {
+        Object::Service(_) => Kind::Service,
+        Object::Slice(_) => Kind::EndpointSlice,
+        Object::Node(_) => Kind::Node,
+        Object::Pod(_) => Kind::Pod,
+    };
+    match change {
+        Change::Set(object) => (of(object), "set"),
+        Change::Removed(ObjectKey::Service(_)) => (Kind::Service, "removed"),
+        Change::Removed(ObjectKey::Slice(_)) => (Kind::EndpointSlice, "removed"),
+        Change::Removed(ObjectKey::Node(_)) => (Kind::Node, "removed"),
+        Change::Removed(ObjectKey::Pod(_)) => (Kind::Pod, "removed"),
+        Change::Listed(kind, _) => (*kind, "listed"),
+    }
+}

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Pure: for every feature what was asked for, what is in effect, and why the two differ.
+
+use super::status::{Feature, Features};
+use crate::config::{Acceleration, Algorithm, Config, KubeProxyReplacement, LbMode, RoutingMode};
+use crate::datapath::probe::Probe;
+
+const LATER: &str = "not in this version";
+
+/// Whether the kernel has what forwarding past the host's stack takes.
+pub fn bpf_host_routing(probe: &Probe) -> bool {
+    probe.missing(&["fib lookup", "redirect_neigh", "redirect_peer"]).is_empty()
+}
+
+/// `socket_lb`: its programs are attached.
+pub fn of(config: &Config, probe: &Probe, socket_lb: bool) -> Features {
+    let replaces = config.kube_proxy_replacement != KubeProxyReplacement::False;
+    let served = |on: bool| Feature::switch(replaces && on);
+    Features {
+        kube_proxy_replacement: replacement(config, socket_lb),
+        socket_lb: match (config.socket_lb.enabled, socket_lb) {
+            (true, false) => {
+                Feature::instead("Enabled", "Disabled", "the cgroup programs are not attached")
+            }
+            (on, _) => Feature::switch(on),
+        },
+        socket_lb_tracing: Feature::absent(LATER),
+        socket_lb_coverage: Feature::as_requested(if config.socket_lb.host_namespace_only {
+            "Hostns-only"
+        } else {
+            "Full"
+        }),
+        mode: mode(config),
+        backend_selection: match config.load_balancer.algorithm {
+            Algorithm::Random => Feature::as_requested("Random"),
+            Algorithm::Maglev => Feature::instead("Maglev", "Random", LATER),
+        },
+        session_affinity: Feature::absent(LATER),
+        nat46x64: Feature::absent(LATER),
+        xdp_acceleration: match config.load_balancer.acceleration {
+            Acceleration::Disabled => Feature::as_requested("Disabled"),
+            Acceleration::Native => Feature::instead("Native", "Disabled", LATER),
+            Acceleration::BestEffort => Feature::instead("Best-Effort", "Disabled", LATER),
+        },
+        cluster_ip: Feature::switch(true),
+        node_port: served(config.node_port.enabled),
+        load_balancer: served(config.external_ips),
+        external_ips: served(config.external_ips),
+        host_port: Feature::absent(LATER),
+        routing: match config.routing_mode {
+            RoutingMode::Native => Feature::as_requested("Native"),
+            RoutingMode::Tunnel => Feature::instead("Tunnel", "Native", LATER),
+        },
+        host_routing: host_routing(config, probe),
+        masquerading: Feature::absent(LATER),
+        bandwidth_manager: Feature::absent(LATER),
+        ipv6_big_tcp: Feature::absent(LATER),
+        network_policy: Feature::absent(LATER),
+    }
+}
+
+fn replacement(config: &Config, socket_lb: bool) -> Feature {
+    match config.kube_proxy_replacement {
+        KubeProxyReplacement::True => Feature::as_requested("True"),
+        KubeProxyReplacement::False => Feature::as_requested("False"),
+        KubeProxyReplacement::Partial if config.socket_lb.enabled && !socket_lb => {
+            Feature::instead("Partial", "Partial", "without socket load balancing")
+        }
+        KubeProxyReplacement::Partial => Feature::as_requested("Partial"),
+    }
+}
+
+fn mode(config: &Config) -> Feature {
+    match config.load_balancer.mode {
+        LbMode::Snat => Feature::as_requested("SNAT"),
+        LbMode::Dsr => Feature::instead("DSR", "SNAT", LATER),
+        LbMode::Hybrid => Feature::instead("Hybrid", "SNAT", LATER),
+    }
+}
+
+fn host_routing(config: &Config, probe: &Probe) -> Feature {
+    if config.bpf.host_legacy_routing {
+        return Feature::as_requested("Legacy");
+    }
+    if bpf_host_routing(probe) {
+        return Feature::as_requested("BPF");
+    }
+    let missing = probe.missing(&["fib lookup", "redirect_neigh", "redirect_peer"]);
+    let missing: Vec<&str> = missing.iter().map(|feature| feature.name).collect();
+    Feature::instead("BPF", "Legacy", format!("the kernel lacks {}", missing.join(", ")))
+}

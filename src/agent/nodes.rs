@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The cluster's nodes: what this one is told about itself, and the way to the others' pods.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use anyhow::Result;
+use ipnet::IpNet;
+
+use crate::datapath::netlink::{Route, Routes, View};
+use crate::model::{AddressKind, Change, Kind, Node, Object, ObjectKey, Problem};
+use crate::route::{self, NextHop, OnLink, Table, Write};
+
+/// Set by the cluster autoscaler on a node that it will remove.
+const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
+
+#[derive(Debug, Default)]
+pub struct Nodes {
+    nodes: BTreeMap<String, Node>,
+    listed: bool,
+    problems: Vec<Problem>,
+}
+
+impl Nodes {
+    /// Takes a change; returns whether there was one.
+    pub fn change(&mut self, change: Change) -> bool {
+        match change {
+            Change::Set(Object::Node(node)) => {
+                let same = self.nodes.get(&node.name) == Some(&node);
+                self.nodes.insert(node.name.clone(), node);
+                !same
+            }
+            Change::Removed(ObjectKey::Node(name)) => self.nodes.remove(&name).is_some(),
+            Change::Listed(Kind::Node, objects) => {
+                let nodes = objects.into_iter().filter_map(|object| match object {
+                    Object::Node(node) => Some((node.name.clone(), node)),
+                    _ => None,
+                });
+                let nodes: BTreeMap<String, Node> = nodes.collect();
+                let same = self.listed && self.nodes == nodes;
+                self.listed = true;
+                self.nodes = nodes;
+                !same
+            }
+            _ => false,
+        }
+    }
+
+    pub fn get(&self, name: &str) -> Option<&Node> {
+        self.nodes.get(name)
+    }
+
+    /// InternalIPs, then ExternalIPs.
+    pub fn addresses(&self, name: &str) -> Vec<IpAddr> {
+        let mut addresses = self.get(name).map(|n| n.addresses.clone()).unwrap_or_default();
+        addresses.sort_by_key(|address| address.kind != AddressKind::Internal);
+        addresses.into_iter().map(|address| address.ip).collect()
+    }
+
+    pub fn pod_cidrs(&self, name: &str) -> &[IpNet] {
+        self.get(name).map_or(&[], |node| &node.pod_cidrs)
+    }
+
+    /// The node is about to go: load balancers shall choose another.
+    pub fn leaving(&self, name: &str) -> bool {
+        self.get(name).is_some_and(|n| n.deleting || n.taints.iter().any(|t| t == TO_BE_DELETED))
+    }
+
+    /// What keeps other nodes' pods from being reached.
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+
+    /// Brings the kernel's routes to the other nodes' pods up to date. Nothing is done before the
+    /// nodes are known: an earlier agent's routes stay.
+    ///
+    /// # Errors
+    /// The kernel refuses a route.
+    pub async fn sync_routes(&mut self, this: &str, view: &View, routes: &Routes) -> Result<()> {
+        if !self.listed {
+            return Ok(());
+        }
+        let on_link = view
+            .addresses
+            .iter()
+            .filter(|(ifindex, _)| view.uplinks.contains_key(ifindex))
+            .map(|(ifindex, net)| OnLink { net: *net, ifindex: *ifindex });
+        let links: Vec<OnLink> = on_link.collect();
+        let (desired, problems) = route::desired(this, self.nodes.values(), &links);
+        self.problems = problems;
+
+        let actual = routes.list().await?;
+        let actual: Table = actual
+            .into_iter()
+            .map(|route| (route.to, NextHop { via: route.via, ifindex: route.ifindex }))
+            .collect();
+        let kernel = |to, hop: NextHop| Route { to, via: hop.via, ifindex: hop.ifindex };
+        let mut outcome = Ok(());
+        for write in route::plan(&desired, &actual) {
+            let done = match write {
+                Write::Set { to, hop } => routes.set(&kernel(to, hop)).await,
+                Write::Remove { to, hop } => routes.remove(&kernel(to, hop)).await,
+            };
+            outcome = outcome.and(done);
+        }
+        Ok(outcome?)
+    }
+}

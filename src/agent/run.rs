@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Starts an agent: looks at the kernel, opens the datapath over what an earlier agent left,
+//! connects sources and servers to the loop, and runs it until it is told to stop.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, bail};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{broadcast, mpsc, watch};
+
+use super::core::{Core, Inputs};
+use super::endpoints::{Endpoints, Settings};
+use super::features;
+use super::nodes::Nodes;
+use super::reaper::Reaper;
+use super::report::Report;
+use super::retry::Retries;
+use super::sync::ServiceSync;
+use super::uplinks::Uplinks;
+use super::{Handle, report, status};
+use crate::config::{Config, KubeProxyReplacement, RoutingMode, Source};
+use crate::datapath::netlink::{self, Filter, Routes, View};
+use crate::datapath::probe::Probe;
+use crate::datapath::{Datapath, Options, host, probe, sysctl};
+use crate::k8s::{kube, manifests};
+use crate::lb::Context;
+use crate::model::{Change, SourceStatus};
+use crate::serve::{self, Health, Metrics, Shared};
+
+/// What the kernel must have for `kubeProxyReplacement: true`.
+const REQUIRED: [&str; 5] =
+    ["cgroup2", "socket address programs", "socket storage", "fib lookup", "ring buffer"];
+
+/// Changes that may queue up before a source has to wait.
+const CHANGES: usize = 4096;
+
+/// Events that a slow monitor may be behind.
+const EVENTS: usize = 4096;
+
+/// Runs the agent until SIGTERM or SIGINT. Everything pinned goes on without it.
+///
+/// # Errors
+/// What an agent cannot run without: programs, maps, the state directory, its sockets.
+pub async fn run(config: Config) -> Result<()> {
+    let config = Arc::new(config);
+    host::mount_bpffs(bpffs_of(&config)).context("cannot mount a bpffs")?;
+    let probe = probe::run(&config.bpf_root);
+    check(&config, &probe)?;
+
+    let mut problems = Vec::new();
+    let mut note = |subject: &str, error: anyhow::Error| {
+        tracing::warn!("{subject}: {error:#}");
+        let message = format!("{error:#}");
+        problems.push(status::Problem { subject: subject.to_owned(), message });
+    };
+    if let Err(error) = sysctl::enable_forwarding() {
+        note("forwarding", error.into());
+    }
+    if let Err(error) =
+        sysctl::reserve_ports(config.node_port.range.min..=config.node_port.range.max)
+    {
+        note("NodePort range", error.into());
+    }
+
+    let cookie = host::netns_cookie().unwrap_or(0);
+    let mut datapath = Datapath::open(Options {
+        root: config.bpf_root.clone(),
+        config: config.datapath(cookie, features::bpf_host_routing(&probe)),
+        map_sizes: map_sizes(&config),
+        programs_off: probe.programs_off(),
+        force_clsact: false,
+    })?;
+    let maps = Arc::clone(datapath.maps());
+    let metrics = Arc::new(Metrics::new()?);
+    let health = Arc::new(Health::new(config.healthz_timeout));
+
+    // Sockets and pods find their programs before anything else changes: these are swapped in
+    // place and work on what the maps hold.
+    let socket_lb = config.socket_lb.enabled
+        && match datapath.attach_cgroup(&config.cgroup_root) {
+            Ok(()) => true,
+            Err(error) if config.kube_proxy_replacement == KubeProxyReplacement::True => {
+                return Err(error).context("cannot balance sockets");
+            }
+            Err(error) => {
+                note("socket load balancing", error.into());
+                false
+            }
+        };
+    if !socket_lb {
+        datapath.detach_cgroup()?;
+    }
+
+    let uplinks = Uplinks::adopt(&maps)?;
+    let context = Context { node: config.node_name.as_str().into(), zone: None };
+    let sync = ServiceSync::adopt(Arc::clone(&maps), context, &uplinks.targets())?;
+    let settings = Settings {
+        state_dir: config.state_dir.clone(),
+        hairpin: vec![config.bpf.hairpin_v4.into(), config.bpf.hairpin_v6.into()],
+    };
+    let (endpoints, refused) = Endpoints::restore(settings, &mut datapath)?;
+    refused.into_iter().for_each(|error| note("pods", error.into()));
+
+    let reaper = match Reaper::start(Arc::clone(&maps), Arc::clone(&metrics)) {
+        Ok(reaper) => Some(reaper),
+        Err(error) => {
+            note("connected UDP sockets", error);
+            None
+        }
+    };
+    let direct = config.routing_mode == RoutingMode::Native && config.auto_direct_node_routes;
+    let routes = if direct { Some(Routes::open()?) } else { None };
+
+    let base = status::Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        node_name: config.node_name.clone(),
+        kernel: probe.kernel.clone(),
+        started: report::unix_seconds(),
+        features: features::of(&config, &probe, socket_lb),
+        node_port: config.node_port.range.into(),
+        cgroup_root: config.cgroup_root.display().to_string(),
+        problems,
+        ..status::Status::default()
+    };
+    let (status_tx, status) = watch::channel(Arc::new(base.clone()));
+    let (commands_tx, commands) = mpsc::channel(64);
+    let (events, _) = broadcast::channel(EVENTS);
+    let agent = Handle { status, commands: commands_tx, events };
+    let shared = Shared {
+        agent,
+        health: Arc::clone(&health),
+        metrics: Arc::clone(&metrics),
+        maps: Arc::clone(&maps),
+    };
+    serve(&config, shared).await?;
+
+    let (filter, filtered) = watch::channel(Filter {
+        devices: config.devices.iter().map(|name| name.parse()).collect::<Result<_, _>>()?,
+        node_ips: Vec::new(),
+        node_port_addresses: config.node_port.addresses.clone(),
+    });
+    let (view_tx, view) = watch::channel(Arc::new(View::default()));
+    tokio::spawn(async move {
+        if let Err(error) = netlink::watch(filtered, view_tx).await {
+            tracing::error!(%error, "the node's network is no longer followed");
+        }
+    });
+    let (changes_tx, changes) = mpsc::channel(CHANGES);
+    let (source_tx, source) = watch::channel(SourceStatus::default());
+    follow(&config, changes_tx, source_tx);
+
+    let core = Core {
+        config,
+        datapath,
+        sync,
+        endpoints,
+        uplinks,
+        nodes: Nodes::default(),
+        reaper,
+        routes,
+        filter,
+        health,
+        metrics,
+        report: Report::new(base, status_tx),
+        retries: Retries::default(),
+        queued: None,
+        synced_once: false,
+        cni_installed: false,
+    };
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let stop = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping; the datapath goes on");
+    };
+    core.run(Inputs { changes, source, commands, view }, stop).await;
+    Ok(())
+}
+
+/// `kubeProxyReplacement: true` is all or nothing.
+fn check(config: &Config, probe: &Probe) -> Result<()> {
+    if config.kube_proxy_replacement != KubeProxyReplacement::True {
+        return Ok(());
+    }
+    let missing: Vec<&str> = probe.missing(&REQUIRED).iter().map(|feature| feature.name).collect();
+    if !missing.is_empty() {
+        bail!(
+            "kernel {} lacks what `kubeProxyReplacement: true` needs: {}; use `partial`, see \
+             `culvert probe`",
+            probe.kernel,
+            missing.join(", ")
+        );
+    }
+    Ok(())
+}
+
+/// Where a bpffs is expected: `/sys/fs/bpf` for anything below it.
+fn bpffs_of(config: &Config) -> &std::path::Path {
+    let usual = std::path::Path::new("/sys/fs/bpf");
+    if config.bpf_root.starts_with(usual) { usual } else { &config.bpf_root }
+}
+
+fn map_sizes(config: &Config) -> BTreeMap<String, u32> {
+    let sizes = [
+        ("services", config.bpf.services_max),
+        ("backends", config.bpf.backends_max),
+        ("target_state", config.bpf.targets_max),
+        ("flows", config.bpf.flows_max),
+        ("flows_new", config.bpf.flows_new_max),
+        ("endpoints", config.bpf.endpoints_max),
+        ("owned", config.bpf.owned_max),
+    ];
+    sizes.into_iter().map(|(name, size)| (name.to_owned(), size)).collect()
+}
+
+async fn serve(config: &Config, shared: Shared) -> Result<()> {
+    let local = serve::bind_socket(&config.socket).await?;
+    let public = serve::public::bind(config.healthz_bind).await?;
+    tokio::spawn(serve::api::serve(local, shared.clone()));
+    tokio::spawn(serve::public::serve(public, shared));
+    Ok(())
+}
+
+fn follow(config: &Config, changes: mpsc::Sender<Change>, status: watch::Sender<SourceStatus>) {
+    match config.source() {
+        Source::Manifests { dir } => {
+            tokio::spawn(manifests::run(dir, None, changes, status));
+        }
+        Source::Kube(server) => {
+            let options = kube::Options {
+                host: server.service_host,
+                port: Some(server.service_port),
+                kubeconfig: server.kubeconfig,
+                ..kube::Options::new(config.node_name.clone())
+            };
+            tokio::spawn(async move {
+                if let Err(error) = kube::run(options, changes, status).await {
+                    tracing::error!("cannot follow the API server: {}", super::sync::chain(&error));
+                }
+            });
+        }
+    }
+}

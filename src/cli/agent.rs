@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `culvert agent`: sets up logging and hands over to the control loop.
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use tracing::{info, warn};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::args::ConfigArgs;
+use crate::config::{Config, LogFormat};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+pub(super) fn run(args: Args) -> Result<ExitCode> {
+    let config = args.config.load()?;
+    start_log(&config)?;
+    for warning in &config.warnings {
+        warn!("{warning}");
+    }
+    info!(version = env!("CARGO_PKG_VERSION"), node = config.node_name, "starting");
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?
+        .block_on(crate::agent::run(config))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// To stderr; stdout is for data.
+fn start_log(config: &Config) -> Result<()> {
+    let filter = EnvFilter::try_new(&config.log_level)
+        .with_context(|| format!("cannot read `logLevel: {}`", config.log_level))?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = match config.log_format {
+        LogFormat::Json => log.json().try_init(),
+        LogFormat::Text => log.try_init(),
+    };
+    started.map_err(|error| anyhow::anyhow!("cannot start the log: {error}"))
+}

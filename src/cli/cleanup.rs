@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `culvert cleanup`: takes everything off the node.
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+
+use super::client::{Client, block_on};
+use super::error::Hint;
+use super::output;
+use super::paths::Paths;
+use crate::datapath;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    paths: Paths,
+}
+
+pub(super) fn run(args: Args) -> Result<ExitCode> {
+    let places = args.paths.resolve()?;
+    let running = block_on(async { Ok(Client::connect(&places.socket).await.is_ok()) })?;
+    if running {
+        return Err(anyhow::Error::msg(format!(
+            "an agent answers on `{}`",
+            places.socket.display()
+        ))
+        .context(Hint {
+            message: "the node is in use".to_owned(),
+            hint: "stop the agent first; it would attach everything again".to_owned(),
+        }));
+    }
+    let removed = datapath::cleanup(&places.bpf_root)
+        .with_context(|| format!("cannot clean up below `{}`", places.bpf_root.display()))?;
+    let mut text = String::new();
+    for (what, names) in
+        [("link", &removed.links), ("filters on", &removed.filters), ("map", &removed.maps)]
+    {
+        for name in names {
+            text.push_str(&format!("removed {what} {name}\n"));
+        }
+    }
+    output::text(&text)
+}

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Golden text against the lines of notes S001 and S004.
+
+use super::*;
+use crate::agent::status::{Features, MapFill, NodePort, Program, Source, Sync};
+
+pub(in crate::cli::status) fn status() -> Status {
+    let on = || Feature::switch(true);
+    Status {
+        version: "0.1.0".into(),
+        node_name: "node-1".into(),
+        kernel: "6.18.0".into(),
+        ready: true,
+        sources: vec![Source {
+            name: "kube https://10.0.0.1:6443".into(),
+            connected: true,
+            synced: true,
+            problems: Vec::new(),
+        }],
+        features: Features {
+            kube_proxy_replacement: Feature::as_requested("True"),
+            socket_lb: on(),
+            socket_lb_tracing: Feature::absent("traces are per packet"),
+            socket_lb_coverage: Feature::as_requested("Full"),
+            mode: Feature::as_requested("SNAT"),
+            backend_selection: Feature::as_requested("Random"),
+            session_affinity: on(),
+            nat46x64: Feature::switch(false),
+            xdp_acceleration: Feature::instead("Best-Effort", "Disabled", "not in this version"),
+            cluster_ip: on(),
+            node_port: on(),
+            load_balancer: on(),
+            external_ips: on(),
+            host_port: Feature::absent("not in this version"),
+            routing: Feature::as_requested("Native"),
+            host_routing: Feature::as_requested("BPF"),
+            masquerading: Feature::switch(false),
+            bandwidth_manager: Feature::switch(false),
+            ipv6_big_tcp: Feature::switch(false),
+            network_policy: Feature::as_requested("Not supported"),
+        },
+        node_port: NodePort { min: 30000, max: 60000 },
+        devices: vec![Device {
+            name: "eth0".into(),
+            ifindex: 2,
+            addresses: ["10.0.0.1", "fd00::1", "fe80::184:8e89:83fd:7ccc"]
+                .map(|text| text.parse().unwrap())
+                .into(),
+            direct_routing: true,
+            attached: "tcx".into(),
+            problem: String::new(),
+        }],
+        cgroup_root: "/run/culvert/cgroupv2".into(),
+        sync: Sync { services: 2, frontends: 5, backends: 4, ..Sync::default() },
+        maps: vec![MapFill { name: "services".into(), entries: 5, max_entries: 65536 }],
+        programs: vec![Program { name: "from_netdev".into(), verified_instructions: 1234 }],
+        ..Status::default()
+    }
+}
+
+#[test]
+fn the_short_form_has_the_lines_of_the_notes() {
+    assert_eq!(
+        lines(&status()),
+        "\
+Agent:                   OK   culvert 0.1.0 on node node-1, kernel 6.18.0
+Source:                  OK   kube https://10.0.0.1:6443
+KubeProxyReplacement:    True   [eth0    10.0.0.1 fd00::1 fe80::184:8e89:83fd:7ccc (Direct Routing)]
+Routing:                 Network: Native   Host: BPF
+Host Routing:            BPF
+Masquerading:            Disabled
+BandwidthManager:        Disabled
+IPv6 BIG TCP:            Disabled
+NetworkPolicy:           Not supported
+Services:                2 served, 5 frontends, 4 backends
+Pods:                    0 on this node
+"
+    );
+}
+
+#[test]
+fn what_differs_from_the_request_says_why() {
+    let mut status = status();
+    status.features.host_routing =
+        Feature::instead("BPF", "Legacy", "the kernel has no `bpf_redirect_peer`");
+    let text = lines(&status);
+    let line = "Host Routing:            Legacy (requested BPF: the kernel has no \
+                `bpf_redirect_peer`)\n";
+    assert!(text.contains(line), "{text}");
+    assert!(text.contains("Network: Native   Host: Legacy\n"), "{text}");
+}
+
+#[test]
+fn what_is_wrong_is_on_top_or_called_a_problem() {
+    let mut status = status();
+    status.ready = false;
+    status.waiting_for = vec!["Services of kube".into()];
+    status.sync.pending = 3;
+    status.sources[0].connected = false;
+    status.sources[0].problems =
+        vec![Problem { subject: "web.yaml".into(), message: "no port".into() }];
+    status.devices[0].problem = "no program attached".into();
+    let text = lines(&status);
+    for line in [
+        "Agent:                   Waiting for Services of kube   culvert",
+        "Source:                  Away, serving what is known   kube",
+        "Problem:                 eth0: no program attached\n",
+        "Problem:                 web.yaml: no port\n",
+        "4 backends, 3 waiting\n",
+    ] {
+        assert!(text.contains(line), "no `{line}` in\n{text}");
+    }
+}

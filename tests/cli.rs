@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The program itself: exit codes, where output goes, and the reference pages it writes.
+
+use std::io::Read as _;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+fn culvert(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_culvert"))
+        .args(args)
+        .env_clear()
+        .output()
+        .expect("the binary runs")
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("UTF-8")
+}
+
+#[test]
+fn wrong_usage_exits_with_2_and_says_so_on_stderr() {
+    for args in [&["no-such-command"][..], &["service"], &["status", "--brief", "--verbose"]] {
+        let output = culvert(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(output.stdout.is_empty(), "{args:?}");
+        assert!(text(&output.stderr).contains("Usage: culvert"), "{args:?}");
+    }
+}
+
+#[test]
+fn an_agent_that_is_down_exits_with_1_and_a_hint() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let socket = dir.path().join("none.sock").display().to_string();
+    for command in [&["status"][..], &["status", "--brief"], &["status", "-o", "json"]] {
+        let args = [command, &["--socket", &socket, "--bpf-root", "/nowhere"]].concat();
+        let output = culvert(&args);
+        assert_eq!(output.status.code(), Some(1), "{args:?}");
+        assert!(output.stdout.is_empty(), "{args:?}");
+        let error = text(&output.stderr);
+        assert!(
+            error.starts_with(&format!("error: the agent does not answer on `{socket}`\n")),
+            "{error}"
+        );
+        assert!(error.contains("\nhint: "), "{error}");
+    }
+}
+
+#[test]
+fn maps_that_are_not_there_exit_with_1_and_name_the_place() {
+    let args = ["service", "list", "--socket", "/nowhere.sock", "--bpf-root", "/nowhere"];
+    let output = culvert(&args);
+    assert_eq!(output.status.code(), Some(1));
+    let error = text(&output.stderr);
+    assert!(error.starts_with("error: cannot open the maps below `/nowhere`\n"), "{error}");
+}
+
+#[test]
+fn version_help_and_completions_go_to_stdout() {
+    let version = culvert(&["version"]);
+    assert_eq!(version.status.code(), Some(0));
+    assert_eq!(text(&version.stdout), format!("culvert {}\n", env!("CARGO_PKG_VERSION")));
+    assert_eq!(culvert(&["--version"]).stdout, version.stdout);
+
+    for shell in ["bash", "zsh", "fish"] {
+        let script = culvert(&["completions", shell]);
+        assert_eq!(script.status.code(), Some(0));
+        assert!(text(&script.stdout).contains("monitor"), "{shell}");
+    }
+}
+
+#[test]
+fn a_reader_that_leaves_early_is_no_failure() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_culvert"))
+        .args(["completions", "zsh"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary runs");
+    drop(child.stdout.take());
+    let status = child.wait().expect("it ends");
+    let mut error = String::new();
+    child.stderr.take().expect("piped").read_to_string(&mut error).expect("UTF-8");
+    assert_eq!((status.code(), error.as_str()), (Some(0), ""));
+}
+
+/// `UPDATE=1 cargo test --test cli` writes the pages instead.
+#[test]
+fn the_reference_pages_are_those_the_program_writes() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference");
+    for (name, page) in culvert::cli::pages().expect("pages") {
+        let file = dir.join(name);
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::create_dir_all(&dir).expect("docs/reference");
+            std::fs::write(&file, &page).expect("a page");
+        }
+        let written = std::fs::read_to_string(&file).unwrap_or_default();
+        assert!(
+            written == page,
+            "`{}` is not what the program says; run `cargo run -- docs`",
+            file.display()
+        );
+    }
+}

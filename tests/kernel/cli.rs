@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The commands that read pinned maps, with no agent alive: the binary against a real bpffs.
+
+use std::net::IpAddr;
+use std::process::Command;
+
+use culvert::abi::{
+    Addr, Backend, BackendKey, Endpoint, OWNED_NODEPORT, Owned, Service, ServiceKey, ServiceKind,
+    SlotRange,
+};
+use culvert::datapath::{Datapath, Maps};
+use zerocopy::FromZeros as _;
+
+use crate::support::netns::NetNs;
+use crate::support::pins::PinRoot;
+
+/// In a network namespace of its own: `cleanup` looks at every device it can see.
+fn culvert(root: &PinRoot, args: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_culvert"));
+    command.args(args).args(["--socket", "/nowhere.sock", "--bpf-root"]).arg(root.path());
+    let output = NetNs::new().run(|| command.env_clear().output().unwrap());
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+fn addr(text: &str) -> Addr {
+    Addr::from(text.parse::<IpAddr>().unwrap())
+}
+
+/// nginx of the notes: a ClusterIP and a NodePort with one backend.
+fn fill(maps: &Maps) {
+    let mut service = Service::new_zeroed();
+    (service.id, service.generation) = (4, 1);
+    service.outside = SlotRange { first: 0, count: 1 };
+    service.inside = service.outside;
+    for (vip, port, kind) in [
+        (addr("10.107.137.30"), 80, ServiceKind::ClusterIp),
+        (Addr::V4_WILDCARD, 30202, ServiceKind::NodePort),
+    ] {
+        service.kind = kind as u8;
+        maps.services.set(&ServiceKey::new(vip, port, 6), &service).unwrap();
+    }
+    let mut backend = Backend::new_zeroed();
+    (backend.addr, backend.port) = (addr("10.217.0.203"), 80.into());
+    maps.backends.set(&BackendKey { service: 4, generation: 1, slot: 0 }, &backend).unwrap();
+    let owned = Owned { ifindex: 2, flags: OWNED_NODEPORT };
+    maps.owned.set(&addr("10.16.29.16"), &owned).unwrap();
+    let mut endpoint = Endpoint::new_zeroed();
+    (endpoint.ifindex, endpoint.mac) = (9, [2, 0, 0, 0, 0, 1]);
+    maps.endpoints.set(&addr("10.217.0.203"), &endpoint).unwrap();
+}
+
+#[test]
+fn lists_work_with_the_agent_down() {
+    let root = PinRoot::new();
+    let datapath = Datapath::open(root.options()).unwrap();
+    for list in [
+        &["service", "list"][..],
+        &["bpf", "lb", "list"],
+        &["bpf", "flow", "list"],
+        &["bpf", "endpoint", "list"],
+        &["bpf", "metrics", "list"],
+    ] {
+        let (code, out, err) = culvert(&root, &[list, &["-o", "json"]].concat());
+        assert_eq!((code, out.as_str(), err.as_str()), (Some(0), "[]\n", ""), "{list:?}");
+    }
+
+    fill(datapath.maps());
+    // Nothing that lives but the pins.
+    drop(datapath);
+    let (code, out, _) = culvert(&root, &["service", "ls"]);
+    assert_eq!(code, Some(0));
+    assert_eq!(
+        out,
+        "\
+ID   Frontend                Service Type   Backend
+4    10.107.137.30:80/TCP    ClusterIP      1 => 10.217.0.203:80/TCP (active)
+4    0.0.0.0:30202/TCP       NodePort       1 => 10.217.0.203:80/TCP (active)
+4    10.16.29.16:30202/TCP   NodePort       1 => 10.217.0.203:80/TCP (active)
+"
+    );
+    let (_, out, _) = culvert(&root, &["service", "list", "-o", "json"]);
+    let rows: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(rows[1]["serviceType"], "NodePort");
+    assert_eq!(rows[1]["backends"][0]["address"], "10.217.0.203:80/TCP");
+    let (_, out, _) = culvert(&root, &["bpf", "endpoint", "list", "-o", "yaml"]);
+    assert!(out.contains("mac: 02:00:00:00:00:01\n"), "{out}");
+    let (_, out, _) = culvert(&root, &["bpf", "lb", "list"]);
+    assert_eq!(out.lines().count(), 3, "{out}");
+}
+
+#[test]
+fn cleanup_leaves_nothing_and_can_be_repeated() {
+    let root = PinRoot::new();
+    drop(Datapath::open(root.options()).unwrap());
+    assert!(root.path().join("maps/services").exists());
+    let (code, out, err) = culvert(&root, &["cleanup"]);
+    assert_eq!(code, Some(0), "{err}");
+    assert!(out.contains("removed map services\n"), "{out}");
+    assert!(!root.path().exists());
+    let (code, out, _) = culvert(&root, &["cleanup"]);
+    assert_eq!((code, out.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn the_probe_is_a_table_and_json() {
+    let root = PinRoot::new();
+    let (code, out, _) = culvert(&root, &["probe", "-o", "json"]);
+    assert_eq!(code, Some(0));
+    let probe: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let names: Vec<_> =
+        probe["features"].as_array().unwrap().iter().map(|f| f["name"].as_str().unwrap()).collect();
+    assert!(names.contains(&"btf"), "{names:?}");
+    let (_, table, _) = culvert(&root, &["probe"]);
+    assert_eq!(table.lines().count(), names.len() + 1, "{table}");
+    assert!(table.starts_with("FEATURE "), "{table}");
+}

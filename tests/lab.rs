@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The whole system on a cluster of network namespaces: agents, plugin, programs, real sockets.
+//!
+//! Needs root. Tests that only look share one cluster; those that kill agents have their own.
+
+#![allow(clippy::unwrap_used)] // A test says so when it cannot go on.
+
+#[path = "lab/lib.rs"]
+mod lab;
+
+#[path = "lab/client.rs"]
+mod client;
+
+#[path = "lab/cases"]
+mod cases {
+    mod agent;
+    mod backends;
+    mod pods;
+    mod reach;
+    mod restart;
+    mod stage;
+}

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A test API server: lists in pages, watches, bookmarks, streamed lists and errors in the shapes
+//! that `tests/fixtures/apiserver-1.36` records, and every way of failing that we know of.
+//!
+//! It listens on a loopback port of the network namespace of the thread that starts it.
+
+mod answer;
+mod store;
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+pub use store::Resource;
+use store::Store;
+
+/// How the server behaves.
+#[derive(Clone, Debug)]
+struct Manners {
+    streamed_lists: bool,
+    /// Accepts and never answers; open watches fall silent.
+    half_dead: bool,
+    delay: Duration,
+    forbidden: BTreeSet<Resource>,
+    token: Option<String>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    store: Mutex<Store>,
+    manners: Mutex<Manners>,
+    /// Path and query of each request.
+    requests: Mutex<Vec<String>>,
+    /// Moves when there is something for the watches to look at.
+    news: watch::Sender<u64>,
+    /// Moves when bookmarks are to be sent.
+    bookmarks: watch::Sender<u64>,
+    /// Moves when all watches are to end.
+    ends: watch::Sender<u64>,
+    /// Moves when all connections are to be cut.
+    cut: watch::Sender<u64>,
+}
+
+#[derive(Debug)]
+pub struct ApiServer {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    accepting: Option<JoinHandle<()>>,
+}
+
+impl ApiServer {
+    pub async fn start() -> Self {
+        let manners = Manners {
+            streamed_lists: true,
+            half_dead: false,
+            delay: Duration::ZERO,
+            forbidden: BTreeSet::new(),
+            token: None,
+        };
+        let shared = Arc::new(Shared {
+            store: Mutex::default(),
+            manners: Mutex::new(manners),
+            requests: Mutex::default(),
+            news: watch::Sender::new(0),
+            bookmarks: watch::Sender::new(0),
+            ends: watch::Sender::new(0),
+            cut: watch::Sender::new(0),
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let accepting = Some(tokio::spawn(accept(listener, Arc::clone(&shared))));
+        Self { shared, address, accepting }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Creates or replaces an object.
+    pub fn set(&self, object: Value) {
+        self.shared.store.lock().unwrap().set(object);
+        bump(&self.shared.news);
+    }
+
+    /// Deletes an object that is there. `namespace` is empty for nodes.
+    pub fn delete(&self, resource: Resource, namespace: &str, name: &str) {
+        self.shared.store.lock().unwrap().delete(resource, namespace, name);
+        bump(&self.shared.news);
+    }
+
+    /// Forgets history: who resumes a watch gets an `ERROR` event, who asks for the next page an
+    /// HTTP 410.
+    pub fn expire_history(&self) {
+        self.shared.store.lock().unwrap().expire();
+    }
+
+    /// Sends a bookmark on every watch.
+    pub fn bookmark(&self) {
+        bump(&self.shared.bookmarks);
+    }
+
+    /// Ends every watch in order, as the server does after `timeoutSeconds`.
+    pub fn end_watches(&self) {
+        bump(&self.shared.ends);
+    }
+
+    /// Cuts every connection, whatever is under way on it.
+    pub fn drop_connections(&self) {
+        bump(&self.shared.cut);
+    }
+
+    /// Refuses connections until [`Self::come_back`].
+    pub async fn go_away(&mut self) {
+        if let Some(task) = self.accepting.take() {
+            task.abort();
+            let _ = task.await;
+        }
+        self.drop_connections();
+    }
+
+    pub async fn come_back(&mut self) {
+        let listener = TcpListener::bind(self.address).await.unwrap();
+        self.accepting = Some(tokio::spawn(accept(listener, Arc::clone(&self.shared))));
+    }
+
+    pub fn half_dead(&self, yes: bool) {
+        self.shared.manners.lock().unwrap().half_dead = yes;
+    }
+
+    /// How long each answer takes to begin.
+    pub fn delay(&self, delay: Duration) {
+        self.shared.manners.lock().unwrap().delay = delay;
+    }
+
+    /// Answers 403 for `resource`.
+    pub fn forbid(&self, resource: Resource) {
+        self.shared.manners.lock().unwrap().forbidden.insert(resource);
+    }
+
+    pub fn permit(&self, resource: Resource) {
+        self.shared.manners.lock().unwrap().forbidden.remove(&resource);
+    }
+
+    /// Answers 401 to everyone who does not bring this bearer token.
+    pub fn require_token(&self, token: &str) {
+        self.shared.manners.lock().unwrap().token = Some(token.to_owned());
+    }
+
+    /// Whether `sendInitialEvents` is known, as it is from Kubernetes 1.32 on by default.
+    pub fn streamed_lists(&self, yes: bool) {
+        self.shared.manners.lock().unwrap().streamed_lists = yes;
+    }
+
+    /// Path and query of each request so far.
+    pub fn requests(&self) -> Vec<String> {
+        self.shared.requests.lock().unwrap().clone()
+    }
+}
+
+fn bump(counter: &watch::Sender<u64>) {
+    counter.send_modify(|count| *count += 1);
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    loop {
+        let Ok((stream, _)) = listener.accept().await else { continue };
+        let shared = Arc::clone(&shared);
+        tokio::spawn(async move {
+            let mut cut = shared.cut.subscribe();
+            let service = service_fn(move |request| answer::answer(Arc::clone(&shared), request));
+            let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+            tokio::select! {
+                // The client closing, or a body cut short, is no business of the server's.
+                _ = connection => {}
+                _ = cut.changed() => {}
+            }
+        });
+    }
+}
