@@ -107,5 +107,6 @@ fmt: deps-build ## Format Rust and C
 vmlinux: deps-vmlinux ## Regenerate the pinned vmlinux.h of both architectures
 	vmlinux/generate
 
-docs: deps-build ## Build the API documentation
+docs: deps-build ## Write docs/reference from the program, and the API documentation
+	$(CARGO) run --locked --quiet --bin culvert -- docs
 	$(CARGO) doc --locked --no-deps --document-private-items
