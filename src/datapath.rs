@@ -11,7 +11,9 @@ use libbpf_rs::ProgramMut;
 
 use crate::abi;
 
+pub mod aging;
 pub mod attach;
+pub mod events;
 pub mod host;
 pub mod map;
 pub mod maps;
@@ -19,6 +21,8 @@ pub mod netlink;
 pub mod probe;
 pub mod sockets;
 pub mod sysctl;
+pub mod probe;
+pub mod sockets;
 
 mod load;
 mod log;
@@ -74,7 +78,12 @@ impl Datapath {
 
     /// The loaded program of this name, for test runs and for iterators.
     pub fn program(&self, name: &str) -> Option<ProgramMut<'_>> {
-        self.objects.iter().flat_map(load::Loaded::programs).find(|each| each.name() == name)
+        self.programs().find(|each| each.name() == name)
+    }
+
+    /// Every loaded program.
+    pub fn programs(&self) -> impl Iterator<Item = ProgramMut<'_>> {
+        self.objects.iter().flat_map(load::Loaded::programs)
     }
 
     /// After all programs were swapped: carries over what the old programs wrote into maps that

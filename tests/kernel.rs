@@ -18,10 +18,13 @@ mod support {
 
 #[path = "kernel"]
 mod kernel {
+    mod aging;
     mod attach;
+    mod budget;
     mod cli;
     mod cni;
     mod datapath;
+    mod events;
     mod host;
     mod lxc;
     mod netlink;
@@ -31,4 +34,5 @@ mod kernel {
     mod sock_bind;
     mod sock_destroy;
     mod sock_udp;
+    mod sync;
 }

@@ -73,7 +73,7 @@ static __always_inline bool sock_stale(const struct sock_common *sk, const struc
 		return false;
 
 	sock_peer(sk, &peer);
-	for (i = 0; i < SOCK_NAT_SLOTS; i++) {
+	for (i = 0; i < SOCK_NAT_SLOTS && !sock_nat_end(&nat->entries[i]); i++) {
 		if (!sock_nat_shows(&nat->entries[i], &peer, sk->skc_dport))
 			continue;
 		gone.target = nat->entries[i].target;

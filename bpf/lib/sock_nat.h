@@ -63,11 +63,16 @@ static __always_inline struct sock_nat *sock_nat_get_or_create(struct bpf_sock_a
 	return bpf_sk_storage_get(&sock_nat, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 }
 
+/* Slots fill in order and are emptied all at once: behind an unused one there is nothing. */
+static __always_inline bool sock_nat_end(const struct sock_nat_entry *entry)
+{
+	return !(entry->flags & SOCK_NAT_USED);
+}
+
 static __always_inline bool sock_nat_has_frontend(const struct sock_nat_entry *entry,
 						  const struct addr *addr, __be16 port)
 {
-	return (entry->flags & SOCK_NAT_USED) && entry->frontend_port == port &&
-	       addr_equal(&entry->frontend, addr);
+	return entry->frontend_port == port && addr_equal(&entry->frontend, addr);
 }
 
 static __always_inline bool sock_nat_shows(const struct sock_nat_entry *entry,
@@ -85,7 +90,7 @@ static __always_inline bool sock_nat_find(struct sock_nat *nat, const struct add
 	int i;
 
 	bpf_spin_lock(&nat->lock);
-	for (i = 0; i < SOCK_NAT_SLOTS; i++) {
+	for (i = 0; i < SOCK_NAT_SLOTS && !sock_nat_end(&nat->entries[i]); i++) {
 		if (!sock_nat_has_frontend(&nat->entries[i], addr, port))
 			continue;
 		*found = nat->entries[i];
@@ -105,7 +110,7 @@ static __always_inline bool sock_nat_reverse(struct sock_nat *nat, struct addr *
 	int i;
 
 	bpf_spin_lock(&nat->lock);
-	for (i = 0; i < SOCK_NAT_SLOTS; i++) {
+	for (i = 0; i < SOCK_NAT_SLOTS && !sock_nat_end(&nat->entries[i]); i++) {
 		if (!sock_nat_shows(&nat->entries[i], addr, *port))
 			continue;
 		frontend = nat->entries[i].frontend;
@@ -129,7 +134,7 @@ static __always_inline void sock_nat_store(struct sock_nat *nat, const struct so
 	int i;
 
 	bpf_spin_lock(&nat->lock);
-	for (i = 0; i < SOCK_NAT_SLOTS; i++) {
+	for (i = 0; i < SOCK_NAT_SLOTS && !sock_nat_end(&nat->entries[i]); i++) {
 		if (sock_nat_has_frontend(&nat->entries[i], &entry->frontend, entry->frontend_port))
 			slot = i;
 		else if (sock_nat_shows(&nat->entries[i], &entry->backend, entry->backend_port))
@@ -150,7 +155,7 @@ static __always_inline void sock_nat_unshow(struct sock_nat *nat, const struct a
 	int i;
 
 	bpf_spin_lock(&nat->lock);
-	for (i = 0; i < SOCK_NAT_SLOTS; i++) {
+	for (i = 0; i < SOCK_NAT_SLOTS && !sock_nat_end(&nat->entries[i]); i++) {
 		if (sock_nat_shows(&nat->entries[i], addr, port))
 			nat->entries[i].flags &= ~SOCK_NAT_SHOWN;
 	}

@@ -64,9 +64,12 @@ static __always_inline enum sock_verdict sock_refuse_empty(const struct sock_des
 
 static __always_inline const struct backend *sock_choose(const struct service *service)
 {
-	__u64 pick = (__u64)bpf_get_prandom_u32() * service->inside.count;
+	const struct slot_range range = service->inside;
+	__u64 pick = 0;
 
-	return backend_lookup(service, service->inside.first + (pick >> 32));
+	if (range.count > 1)
+		pick = (__u64)bpf_get_prandom_u32() * range.count >> 32;
+	return backend_lookup(service, range.first + pick);
 }
 
 /* Whether @entry still is a valid choice for @service. */

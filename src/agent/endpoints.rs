@@ -6,6 +6,7 @@
 //! attaches programs. It belongs to the control loop, which is its only caller.
 
 mod conflist;
+mod datapath;
 mod kernel;
 mod store;
 

@@ -9,7 +9,6 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use culvert::agent::endpoints::{Endpoints, Settings};
-use culvert::agent::pods::Pods;
 use culvert::cni::api::Call;
 use culvert::datapath::Datapath;
 use nix::net::if_::if_nametoindex;
@@ -134,15 +133,14 @@ impl Node {
     fn new() -> Self {
         let (netns, dir, pins) = (NetNs::new(), TempDir::new().unwrap(), PinRoot::new());
         let agent = netns.run(|| {
-            let datapath = Datapath::open(pins.options()).unwrap();
+            let mut datapath = Datapath::open(pins.options()).unwrap();
             let settings = Settings {
                 state_dir: dir.path().to_owned(),
                 hairpin: ["169.254.42.1", "fe80::42:1"]
                     .map(|ip| ip.parse::<IpAddr>().unwrap())
                     .into(),
             };
-            let (mut endpoints, problems) =
-                Endpoints::restore(settings, &mut Pods(&datapath)).unwrap();
+            let (mut endpoints, problems) = Endpoints::restore(settings, &mut datapath).unwrap();
             assert_eq!(problems, []);
             endpoints.set_pod_cidrs(&["10.1.0.0/24", "fd00:1::/64"].map(|c| c.parse().unwrap()));
             endpoints.set_not_ready(None);
@@ -235,8 +233,8 @@ fn answer(mut stream: UnixStream, agent: &Mutex<(Endpoints, Datapath)>) -> std::
     let name = line.split(' ').nth(1).unwrap().strip_prefix("/v1/cni/").unwrap();
     let mut agent = agent.lock().unwrap();
     let (endpoints, datapath) = &mut *agent;
-    let done = Call::parse(name, &request[head..])
-        .and_then(|call| endpoints.handle(call, &mut Pods(datapath)));
+    let done =
+        Call::parse(name, &request[head..]).and_then(|call| endpoints.handle(call, datapath));
     let (status, body) = match done {
         Ok(reply) => (200, serde_json::to_string(&reply)?),
         Err(error) => (500, serde_json::to_string(&error)?),

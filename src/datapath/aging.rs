@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Collects flows that no packet visits any more.
+//!
+//! The datapath takes an expired entry for a miss, so nothing is wrong until it is collected; it
+//! only takes room. Each tick reads a portion of `flows` from where the last one ended, the larger
+//! the fuller the map is. `flows_new` needs none of this: it evicts by itself.
+
+use std::collections::BTreeSet;
+
+use super::map::{Cursor, Error, Map};
+use crate::abi::{self, Flow, FlowKey};
+
+mod pace;
+mod rules;
+
+pub use rules::{Timeouts, expired, partner_key};
+
+/// Where the collection stands. Lives as long as the agent.
+#[derive(Debug)]
+pub struct Aging {
+    timeouts: Timeouts,
+    cursor: Cursor<FlowKey>,
+    /// Live entries met since the pass began.
+    met: u64,
+    counts: Counts,
+}
+
+/// For `status` and metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Entries in `flows`, as the last pass found them. The kernel keeps no count.
+    pub entries: u64,
+    /// Entries deleted since the agent started.
+    pub deleted: u64,
+    /// Times the whole map was read.
+    pub passes: u64,
+}
+
+impl Aging {
+    pub fn new(config: &abi::Config) -> Self {
+        Self {
+            timeouts: Timeouts::from(config),
+            cursor: Cursor::new(),
+            met: 0,
+            counts: Counts::default(),
+        }
+    }
+
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Reads the next portion and deletes what has expired in it, partners too. Call it once a
+    /// tick; `now` is [`super::host::ticks_now`].
+    pub fn tick(&mut self, flows: &Map<FlowKey, Flow>, now: u32) -> Result<(), Error> {
+        // What has been met in this pass already may be more than the last one found.
+        let entries = self.counts.entries.max(self.met);
+        let portion = pace::portion(entries, u64::from(flows.max_entries()));
+        let mut read = Vec::new();
+        while (read.len() as u64) < portion && !self.cursor.is_at_end() {
+            let missing = portion - read.len() as u64;
+            flows.read_portion(&mut self.cursor, missing.min(pace::BATCH) as usize, &mut read)?;
+        }
+
+        let mut gone = BTreeSet::new();
+        for (key, flow) in &read {
+            if expired(flow, key.proto, now, &self.timeouts) {
+                self.collect(flows, key, now, &mut gone)?;
+            } else {
+                self.met += 1;
+            }
+        }
+        let keys: Vec<FlowKey> = gone.into_iter().collect();
+        let failed = flows.remove_batch(&keys);
+        self.counts.deleted += (keys.len() - failed.len()) as u64;
+
+        if self.cursor.is_at_end() {
+            self.counts.entries = self.met;
+            self.counts.passes += 1;
+            self.met = 0;
+            self.cursor = Cursor::new();
+        }
+        match failed.into_iter().next() {
+            Some(first) => Err(first.error),
+            None => Ok(()),
+        }
+    }
+
+    /// Looks again before judging: a packet may have come since the portion was read.
+    fn collect(
+        &self,
+        flows: &Map<FlowKey, Flow>,
+        key: &FlowKey,
+        now: u32,
+        gone: &mut BTreeSet<FlowKey>,
+    ) -> Result<(), Error> {
+        let old = |key: &FlowKey| -> Result<Option<Flow>, Error> {
+            let flow = flows.get(key)?;
+            Ok(flow.filter(|flow| expired(flow, key.proto, now, &self.timeouts)))
+        };
+        let Some(flow) = old(key)? else { return Ok(()) };
+        gone.insert(*key);
+        // The other direction goes with it, so that no half is left for a later portion. One that
+        // is alive is another flow's by now.
+        let partner = partner_key(key, &flow);
+        if old(&partner)?.is_some() {
+            gone.insert(partner);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Golden scenarios: Kubernetes YAML in, the content of the service maps out.
+//!
+//! `scenarios/NAME.yaml` is what the cluster holds, seen from node `here`; `scenarios/NAME.txt` is
+//! the dump. `UPDATE_GOLDEN=1` writes the dumps anew: read the difference before committing it.
+
+#![allow(clippy::unwrap_used)] // A test says so when it cannot go on.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use culvert::abi::{
+    BACKEND_LOCAL, BACKEND_NOT_READY, BACKEND_TERMINATING, SERVICE_AFFINITY, SERVICE_HAS_ENDPOINTS,
+    ServiceKey, ServiceKind,
+};
+use culvert::k8s::manifests::parse;
+use culvert::lb::{Actual, Balancer, Context};
+use culvert::model::{Object, Problem, Protocol};
+
+macro_rules! scenarios {
+    ($($name:ident),+ $(,)?) => {$(
+        #[test]
+        fn $name() {
+            check(stringify!($name));
+        }
+    )+};
+}
+
+scenarios!(
+    a_dual_stack_service_has_a_list_for_each_family,
+    conflicting_external_ips_go_to_the_first_by_name,
+    headless_and_foreign_services_are_not_served,
+    policy_local_keeps_to_this_node_and_terminating_endpoints_are_the_last_resort,
+    several_slices_are_one_list_without_duplicates,
+);
+
+fn check(name: &str) {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
+    let yaml = fs::read_to_string(dir.join(name).with_extension("yaml")).unwrap();
+    let expected = dir.join(name).with_extension("txt");
+    let dump = dump(&yaml, name);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(&expected, &dump).unwrap();
+    }
+    let expected = fs::read_to_string(&expected).unwrap();
+    assert_eq!(dump, expected, "\n--- is\n{dump}\n--- should be\n{expected}");
+}
+
+fn dump(yaml: &str, origin: &str) -> String {
+    let (objects, mut problems) = parse(yaml, origin);
+    let mut balancer = Balancer::new(Context { node: "here".into(), zone: None }, 1024);
+    for object in objects {
+        match object {
+            Object::Service(service) => drop(balancer.set_service(service)),
+            Object::Slice(slice) => drop(balancer.set_slice(slice)),
+            Object::Node(_) | Object::Pod(_) => {}
+        }
+    }
+    let mut tables = Actual::default();
+    for plan in balancer.plan(usize::MAX) {
+        plan.phases().flatten().for_each(|write| tables.apply(*write));
+    }
+    problems.extend(balancer.problems());
+    print(&tables, &problems)
+}
+
+fn print(tables: &Actual, problems: &[Problem]) -> String {
+    let mut text = String::new();
+    for (key, value) in &tables.services {
+        let kind = ServiceKind::from_number(value.kind).unwrap().name();
+        write!(text, "FE {} {kind} id={}", frontend(key), value.id).unwrap();
+        write!(text, " outside={}+{}", value.outside.first, value.outside.count).unwrap();
+        write!(text, " inside={}+{}", value.inside.first, value.inside.count).unwrap();
+        if value.flags & SERVICE_HAS_ENDPOINTS == 0 {
+            text.push_str(" no-endpoints");
+        }
+        if value.flags & SERVICE_AFFINITY != 0 {
+            write!(text, " affinity={}s", value.affinity_timeout).unwrap();
+        }
+        text.push('\n');
+    }
+    for (key, value) in &tables.backends {
+        let address = std::net::SocketAddr::new(value.addr.ip(), value.port.get());
+        write!(text, "BE {} slot {} {address}", key.service, key.slot).unwrap();
+        for (flag, word) in [
+            (BACKEND_LOCAL, " local"),
+            (BACKEND_TERMINATING, " terminating"),
+            (BACKEND_NOT_READY, " not-ready"),
+        ] {
+            if value.flags & flag != 0 {
+                text.push_str(word);
+            }
+        }
+        text.push('\n');
+    }
+    for problem in problems {
+        writeln!(text, "PROBLEM {}: {}", problem.subject, problem.message).unwrap();
+    }
+    text
+}
+
+fn frontend(key: &ServiceKey) -> String {
+    let address = std::net::SocketAddr::new(key.vip.ip(), key.port.get());
+    format!("{address}/{}", Protocol::from_number(key.proto).unwrap().name())
+}

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Collection of expired flows.
+
+use std::collections::BTreeSet;
+
+use culvert::abi::{Addr, Flow, FlowKey, Zone};
+use culvert::datapath::Datapath;
+use culvert::datapath::aging::{Aging, partner_key};
+use zerocopy::FromZeros as _;
+
+use crate::support::pins::{PinRoot, config};
+
+const NOW: u32 = 1_000_000;
+
+#[test]
+fn the_expired_go_in_both_directions_and_nothing_else() {
+    let root = PinRoot::new();
+    let mut options = root.options();
+    options.map_sizes.insert("flows".to_owned(), 60_000);
+    let datapath = Datapath::open(options).unwrap();
+    let flows = &datapath.maps().flows;
+    let unreplied = config().udp_unreplied_timeout;
+
+    let mut kept = BTreeSet::new();
+    let mut entries = Vec::new();
+    for number in 0..20_000 {
+        // Every third is a tick past its life, the next one at its very end, the third is fresh.
+        let idle = [unreplied + 1, unreplied, 0][number as usize % 3];
+        for (key, mut flow) in connection(number) {
+            flow.last_seen = NOW - idle;
+            entries.push((key, flow));
+            if idle <= unreplied {
+                kept.insert(key);
+            }
+        }
+    }
+    assert!(flows.set_batch(&entries).is_empty());
+
+    let mut aging = Aging::new(&config());
+    let mut ticks = 0;
+    while aging.counts().passes < 1 {
+        aging.tick(flows, NOW).unwrap();
+        ticks += 1;
+    }
+    assert!(ticks > 4, "the whole map was read in {ticks} ticks");
+    let left: BTreeSet<_> = flows.entries().unwrap().into_iter().map(|(key, _)| key).collect();
+    assert_eq!(left, kept);
+    assert_eq!(aging.counts().deleted, (entries.len() - kept.len()) as u64);
+    assert_eq!(aging.counts().entries, kept.len() as u64);
+}
+
+#[test]
+fn a_key_that_another_flow_has_taken_over_stays() {
+    let root = PinRoot::new();
+    let datapath = Datapath::open(root.options()).unwrap();
+    let flows = &datapath.maps().flows;
+    let [(key, mut old), (partner, mut other)] = connection(1);
+    // The partner's entry has come to belong to a flow that answers somebody else.
+    old.last_seen = NOW - 1000;
+    other.last_seen = NOW;
+    other.dport = 7.into();
+    flows.set(&key, &old).unwrap();
+    flows.set(&partner, &other).unwrap();
+
+    Aging::new(&config()).tick(flows, NOW).unwrap();
+    let left: Vec<_> = flows.entries().unwrap().into_iter().map(|(key, _)| key).collect();
+    assert_eq!(left, [partner]);
+}
+
+#[test]
+fn a_partner_is_not_left_alone_until_its_own_turn() {
+    let root = PinRoot::new();
+    let mut options = root.options();
+    options.map_sizes.insert("flows".to_owned(), 60_000);
+    let datapath = Datapath::open(options).unwrap();
+    let flows = &datapath.maps().flows;
+    // More than a tick reads: without pairing, a first tick would leave halves behind.
+    for number in 0..5000 {
+        for (key, mut flow) in connection(number) {
+            flow.last_seen = NOW - 1000;
+            flows.set(&key, &flow).unwrap();
+        }
+    }
+    let keep = connection(50_000);
+    for (key, mut flow) in keep {
+        flow.last_seen = NOW;
+        flows.set(&key, &flow).unwrap();
+    }
+    let mut aging = Aging::new(&config());
+    aging.tick(flows, NOW).unwrap();
+    assert_eq!(aging.counts().passes, 0);
+    for (key, flow) in flows.entries().unwrap() {
+        assert!(flows.get(&partner_key(&key, &flow)).unwrap().is_some(), "half a flow: {key:?}");
+    }
+}
+
+/// Both directions of a UDP flow from 10.1.x.x to a service, sent on to 10.2.0.1.
+fn connection(number: u32) -> [(FlowKey, Flow); 2] {
+    let client = Addr::from_v4((0x0a01_0000 + number).into());
+    let service = Addr::from_v4([10, 96, 0, 1].into());
+    let backend = Addr::from_v4([10, 2, 0, 1].into());
+    let (from, port, target) = (4000.into(), 53.into(), 5353.into());
+    let key = |saddr, sport, daddr, dport, zone: Zone| FlowKey {
+        saddr,
+        daddr,
+        sport,
+        dport,
+        proto: 17,
+        zone: zone as u8,
+        pad: 0,
+    };
+    let mut forward = Flow::new_zeroed();
+    forward.saddr = client;
+    forward.sport = from;
+    forward.daddr = backend;
+    forward.dport = target;
+    forward.partner_zone = Zone::Wire as u8;
+    let mut reverse = Flow::new_zeroed();
+    reverse.saddr = service;
+    reverse.sport = port;
+    reverse.daddr = client;
+    reverse.dport = from;
+    reverse.partner_zone = Zone::Pod as u8;
+    [
+        (key(client, from, service, port, Zone::Pod), forward),
+        (key(backend, target, client, from, Zone::Wire), reverse),
+    ]
+}

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The event ring, from the program that drops to the reader.
+
+use std::time::Duration;
+
+use culvert::abi::{EVENT_DROP, Event, Hook, Outcome};
+use culvert::datapath::events::Events;
+
+use crate::support::node::{Node, TC_DROP, V4, ip};
+use crate::support::packet::{SYN, tcp};
+
+#[test]
+fn a_drop_reaches_the_reader_with_its_reason() {
+    let node = Node::new();
+    block_on(async {
+        let mut events = Events::open(node.objects.maps(), 16).unwrap();
+        drop_one(&node, 4242);
+        let event = next(&mut events).await;
+        assert_eq!(event.r#type, EVENT_DROP);
+        assert_eq!(u32::from(event.outcome), Outcome::DropSpoofed.number());
+        assert_eq!(u32::from(event.hook), Hook::FromContainer.number());
+        assert_eq!((event.saddr, event.sport.get()), (ip(V4.other_pod), 4242));
+        assert_eq!(events.lost(), 0);
+    });
+}
+
+#[test]
+fn what_nobody_takes_in_time_is_counted_as_lost() {
+    let node = Node::new();
+    block_on(async {
+        let mut events = Events::open(node.objects.maps(), 2).unwrap();
+        for port in 1..=5 {
+            drop_one(&node, port);
+        }
+        while events.lost() < 3 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        for port in 1..=2 {
+            assert_eq!(next(&mut events).await.sport.get(), port);
+        }
+        assert_eq!(events.lost(), 3);
+    });
+}
+
+/// A packet whose source is not its pod's.
+fn drop_one(node: &Node, port: u16) {
+    let packet = tcp(&V4.at(V4.other_pod, port), &V4.at(V4.remote, 80), SYN);
+    assert_eq!(node.leave(&packet).0, TC_DROP);
+}
+
+async fn next(events: &mut Events) -> Event {
+    let next = tokio::time::timeout(Duration::from_secs(10), events.next()).await;
+    next.expect("no event came").expect("the reader ended")
+}
+
+fn block_on(f: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let limited = async { tokio::time::timeout(Duration::from_secs(30), f).await.unwrap() };
+    runtime.unwrap().block_on(limited);
+}
