@@ -21,8 +21,6 @@ pub mod netlink;
 pub mod probe;
 pub mod sockets;
 pub mod sysctl;
-pub mod probe;
-pub mod sockets;
 
 mod load;
 mod log;
