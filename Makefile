@@ -12,6 +12,9 @@ CNI_TARGET := $(ARCH)-unknown-linux-gnu
 CNI_BUILD = RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --locked --quiet \
 	--target $(CNI_TARGET) --no-default-features --bin culvert-cni
 
+LAB = target/debug/culvert-lab
+PLACE ?= n1
+
 C_SOURCES = $(wildcard bpf/*.c bpf/lib/*.h)
 ROOT_ONLY = @test "$$(id -u)" -eq 0 || { \
 	echo "error: \`make $@\` loads programs into the kernel and needs root; try \`sudo make $@\`" >&2; \
@@ -64,7 +67,7 @@ test-kernel: deps-test ## One-packet and wire tests against this machine's kerne
 	$(ROOT_ONLY)
 	$(CARGO) test --locked --test kernel
 
-test-lab: deps-test cni ## The two-node lab (root)
+test-lab: deps-test ## The two-node lab (root)
 	$(ROOT_ONLY)
 	$(CARGO) test --locked --test lab
 
@@ -75,23 +78,23 @@ bench: deps-test ## Measure; prints peers' numbers beside and writes target/benc
 	$(ROOT_ONLY)
 	bench/run
 
-demo: deps-test cni ## Raise a two-node cluster of namespaces and reach its services (root)
+demo: deps-test ## Raise a two-node cluster of namespaces and reach its services (root)
 	$(ROOT_ONLY)
 	$(CARGO) build --locked --quiet --bins
-	target/debug/culvert-lab demo
+	$(LAB) demo
 
-lab-up: deps-test cni ## Raise the lab and leave it running (root)
+lab-up: deps-test ## Raise the lab and leave it running (root)
 	$(ROOT_ONLY)
 	$(CARGO) build --locked --quiet --bins
-	target/debug/culvert-lab up
+	$(LAB) up
 
-lab-shell: ## A shell in a node of the running lab, NODE=n1 (root)
+lab-shell: ## A shell in a node or pod of the running lab, PLACE=n1 (root)
 	$(ROOT_ONLY)
-	@target/debug/culvert-lab shell $(NODE)
+	$(LAB) shell $(PLACE)
 
 lab-down: ## Take the lab down (root)
 	$(ROOT_ONLY)
-	@target/debug/culvert-lab down
+	$(LAB) down
 
 helm-check: ## Lint and render the chart, once there is one
 	@if test -e helm/culvert/Chart.yaml; then scripts/helm-check; \
@@ -104,5 +107,6 @@ fmt: deps-build ## Format Rust and C
 vmlinux: deps-vmlinux ## Regenerate the pinned vmlinux.h of both architectures
 	vmlinux/generate
 
-docs: deps-build ## Build the API documentation
+docs: deps-build ## Write docs/reference from the program, and the API documentation
+	$(CARGO) run --locked --quiet --bin culvert -- docs
 	$(CARGO) doc --locked --no-deps --document-private-items

@@ -58,6 +58,7 @@ fn boot(kernel: &str, suite: &str, package: &str) -> BTreeMap<String, Section> {
     let output = Command::new(root().join("tests/vm/boot"))
         .args([kernel, suite, package])
         .arg(env!("CARGO_BIN_EXE_culvert"))
+        .args(beside(env!("CARGO_BIN_EXE_culvert")))
         .arg(static_plugin())
         .args(test_binaries())
         .output()
@@ -73,6 +74,16 @@ fn boot(kernel: &str, suite: &str, package: &str) -> BTreeMap<String, Section> {
         tail(&console)
     );
     sections(&console)
+}
+
+/// The other programs, where the lab looks for them.
+fn beside(culvert: &str) -> Vec<PathBuf> {
+    let folder = Path::new(culvert).parent().expect("a program is in a folder");
+    ["culvert-cni", "culvert-lab"]
+        .map(|name| folder.join(name))
+        .into_iter()
+        .filter(|path| path.exists())
+        .collect()
 }
 
 fn static_plugin() -> PathBuf {
