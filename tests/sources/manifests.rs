@@ -70,10 +70,13 @@ async fn a_file_with_a_bad_document_takes_nothing_away() {
     assert_eq!(status.problems.len(), 1, "{status:?}");
     let subject = &status.problems[0].subject;
     assert!(subject.starts_with(&format!("{} document 2 line ", path.display())), "{subject}");
-    assert_eq!(listener.world.names(Kind::Service), "shop/a shop/b");
+    // Whatever the bad file led to has come once this has.
+    fs::write(dir.path().join("later.yaml"), service("later", 1)).unwrap();
+    listener.until("a later file", |world| port(world, "later").is_some()).await;
+    assert_eq!(listener.world.names(Kind::Service), "shop/a shop/b shop/later");
 
     fs::write(&path, format!("{}---\n{}", service("a", 2), service("c", 1))).unwrap();
-    listener.until("the repair", |w| w.names(Kind::Service) == "shop/a shop/c").await;
+    listener.until("the repair", |w| w.names(Kind::Service) == "shop/a shop/c shop/later").await;
     listener.until_status("no problem", |status| status.problems.is_empty()).await;
 }
 

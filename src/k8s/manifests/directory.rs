@@ -17,6 +17,9 @@ use super::files::{self, Stamp};
 use super::parse::{Job, Parsed, parse_documents};
 use crate::model::{Change, Kind, Object, ObjectKey, Problem};
 
+/// Bytes of text held at once while many files are read.
+const BATCH: usize = 2 << 20;
+
 #[derive(Debug)]
 pub(super) struct Directory {
     path: PathBuf,
@@ -75,14 +78,16 @@ impl Directory {
         names: &BTreeSet<Arc<str>>,
         stamp: impl Fn(&File) -> Option<Stamp>,
     ) -> Vec<Change> {
+        let mut changes = Changes::default();
         let mut changed = Vec::new();
-        let mut gone = Vec::new();
+        let mut size = 0;
         for name in names {
             let before = self.files.get(name).and_then(&stamp);
             match files::read(&self.path.join(&**name), before) {
                 Ok(files::Content::Unchanged) => {}
-                Ok(files::Content::Gone) => gone.push(Arc::clone(name)),
+                Ok(files::Content::Gone) => self.forget(name, &mut changes),
                 Ok(files::Content::Text(stamp, text)) => {
+                    size += text.len();
                     changed.push((Arc::clone(name), stamp, text));
                 }
                 Err(error) => {
@@ -92,18 +97,20 @@ impl Directory {
                     (file.stamp, file.problems) = (None, vec![problem]);
                 }
             }
-        }
-
-        let mut changes = Changes::default();
-        for name in gone {
-            if let Some(file) = self.files.remove(&name) {
-                let keys: BTreeSet<_> = file.keys().cloned().collect();
-                keys.into_iter().for_each(|key| self.drop_claim(key, &name, &mut changes));
+            if size >= BATCH {
+                self.take(&std::mem::take(&mut changed), &mut changes);
+                size = 0;
             }
         }
         self.take(&changed, &mut changes);
         self.reload(&mut changes);
         changes.list()
+    }
+
+    fn forget(&mut self, name: &Arc<str>, changes: &mut Changes) {
+        let Some(file) = self.files.remove(name) else { return };
+        let keys: BTreeSet<_> = file.keys().cloned().collect();
+        keys.into_iter().for_each(|key| self.drop_claim(key, name, changes));
     }
 
     pub fn problems(&self) -> Vec<Problem> {
@@ -169,7 +176,7 @@ impl Directory {
             let fresh = parsed.next().unwrap_or_default();
             let problems = file.problems.len();
             file.problems.extend(fresh.problems);
-            let mut keys = Vec::new();
+            let mut keys = Vec::with_capacity(fresh.objects.len());
             for object in fresh.objects {
                 let key = object_key(&object);
                 if !seen.insert(key.clone()) {
