@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The same binaries on the kernels we support, booted in QEMU one after the other.
+//! The same binaries on the kernels we support, booted in QEMU, as many at once as there are
+//! processors.
 //!
 //! What a kernel lacks is written down in `tests/vm/KERNEL.txt` and must be what `culvert probe`
-//! says there, neither more nor less; so must be the tests that fail on it. Run by `make test-vm`.
+//! says there, neither more nor less; so must be the tests of `tests/vm/selection` that fail on it.
+//! Run by `make test-vm`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
-
-/// Two machines at once would only take each other's time.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+use std::time::Instant;
 
 #[test]
 fn linux_5_10_degrades_as_probe_says() {
@@ -41,11 +40,11 @@ struct Behaviour {
 }
 
 fn behaves(kernel: &str, suite: &str, package: &str) {
-    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let start = Instant::now();
     let console = boot(kernel, suite, package);
     let found = observed(&console);
     let expected = expected(kernel);
-    print_matrix(kernel, &console, &found);
+    print_matrix(kernel, &console, &found, start.elapsed().as_secs());
     assert_eq!(found, expected, "see tests/vm/{kernel}.txt and target/vm/{kernel}.log");
 }
 
@@ -95,11 +94,7 @@ fn static_plugin() -> PathBuf {
 fn test_binaries() -> Vec<PathBuf> {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["test", "--locked", "--no-run", "--message-format=json"]).current_dir(root());
-    for name in ["kernel", "lab"] {
-        if root().join(format!("tests/{name}.rs")).exists() {
-            cargo.args(["--test", name]);
-        }
-    }
+    cargo.args(["--test", "lab", "--test", "kernel"]);
     let output = cargo.output().expect("cargo runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout)
@@ -123,8 +118,6 @@ fn sections(console: &str) -> BTreeMap<String, Section> {
     let mut open: Option<(String, String)> = None;
     for line in console.lines() {
         if let Some(name) = line.strip_prefix("@@ begin ") {
-            // A test binary's name ends in cargo's hash.
-            let name = name.split('-').next().expect("a first part");
             open = Some((name.to_owned(), String::new()));
         } else if let Some(status) = line.strip_prefix("@@ end ") {
             let (name, text) = open.take().expect("an end has a begin");
@@ -140,21 +133,31 @@ fn sections(console: &str) -> BTreeMap<String, Section> {
 }
 
 fn observed(console: &BTreeMap<String, Section>) -> Behaviour {
-    let probe = &console.get("probe").expect("the machine ran `culvert probe`");
-    let mut behaviour = Behaviour { absent: absent(&probe.text), fails: BTreeSet::new() };
-    for (name, section) in console.iter().filter(|(name, _)| ["kernel", "lab"].contains(&&***name))
-    {
-        let failed: BTreeSet<_> = section
-            .text
-            .lines()
-            .filter_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... FAILED"))
-            .map(|test| format!("{name}::{test}"))
-            .collect();
-        let summed_up = section.text.contains("test result: ");
-        assert!(summed_up, "{name} broke off, status {}:\n{}", section.status, tail(&section.text));
-        behaviour.fails.extend(failed);
+    let section =
+        |name| console.get(name).unwrap_or_else(|| panic!("the machine did not run `{name}`"));
+    let mut behaviour = Behaviour { absent: absent(&section("probe").text), ..Default::default() };
+    for name in ["kernel", "lab"] {
+        let Section { text, status } = section(name);
+        let summed_up = text.contains("test result: ");
+        assert!(summed_up, "{name} broke off, status {status}:\n{}", tail(text));
+        let ran: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("test ")).collect();
+        for selected in selection(name) {
+            let met = ran.iter().any(|test| test.contains(&selected));
+            assert!(met, "no test of `{name}` is called `{selected}`, see tests/vm/selection");
+        }
+        let failed = ran.iter().filter_map(|test| test.strip_suffix(" ... FAILED"));
+        behaviour.fails.extend(failed.map(|test| format!("{name}::{test}")));
     }
     behaviour
+}
+
+/// What `tests/vm/selection` says of a binary.
+fn selection(binary: &str) -> Vec<String> {
+    let text = fs::read_to_string(root().join("tests/vm/selection")).expect("the selection");
+    text.lines()
+        .filter_map(|line| line.strip_prefix(binary)?.strip_prefix(' '))
+        .map(str::to_owned)
+        .collect()
 }
 
 /// Names of the features that `culvert probe -o json` found absent.
@@ -189,9 +192,14 @@ fn expected(kernel: &str) -> Behaviour {
     behaviour
 }
 
-fn print_matrix(kernel: &str, console: &BTreeMap<String, Section>, found: &Behaviour) {
-    let release = console.get("kernel").map_or("?", |section| section.text.trim());
-    println!("{kernel} ({release})");
+fn print_matrix(
+    kernel: &str,
+    console: &BTreeMap<String, Section>,
+    found: &Behaviour,
+    seconds: u64,
+) {
+    let release = console.get("release").map_or("?", |section| section.text.trim());
+    println!("{kernel} ({release}), {seconds} s");
     for name in &found.absent {
         println!("  absent {name}");
     }

@@ -12,7 +12,8 @@
 /* Set by the agent in each object before load. Ports are in host byte order, times in ticks
  * (clock.h). */
 struct config {
-	/* SO_NETNS_COOKIE of the network namespace that is the node. */
+	/* SO_NETNS_COOKIE of the network namespace that is the node; 0 where the kernel does not
+	 * tell it (below 5.14): the initial namespace then stands for the node. */
 	__u64 host_netns_cookie;
 
 	/* Source of a pod's packet to itself through its own service. */

@@ -7,6 +7,7 @@
 
 #include "config.h"
 #include "service.h"
+#include "sock_frontend.h"
 
 static __always_inline bool bind_taken(const struct addr *addr, __be16 port, __u8 proto)
 {
@@ -25,7 +26,7 @@ static __always_inline int bind_check(struct bpf_sock *ctx, const struct addr *a
 	struct addr any_v4;
 	__be16 port;
 
-	if (!CONFIG.bind_protection || bpf_get_netns_cookie(ctx) != CONFIG.host_netns_cookie)
+	if (!CONFIG.bind_protection || !netns_is_host(bpf_get_netns_cookie(ctx)))
 		return 1;
 
 	port = bpf_htons(ctx->src_port);

@@ -11,9 +11,17 @@
 #include "owned.h"
 #include "service.h"
 
+/* Whether a socket with this network namespace's cookie is one of the node itself. */
+static __always_inline bool netns_is_host(__u64 cookie)
+{
+	__u64 host = CONFIG.host_netns_cookie;
+
+	return cookie == (host ? host : bpf_get_netns_cookie(NULL));
+}
+
 static __always_inline bool sock_in_host(struct bpf_sock_addr *ctx)
 {
-	return bpf_get_netns_cookie(ctx) == CONFIG.host_netns_cookie;
+	return netns_is_host(bpf_get_netns_cookie(ctx));
 }
 
 /* Clients that only bpf_lxc serves, per packet. */

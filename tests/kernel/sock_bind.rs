@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! bpf_sock and bind(2): NodePorts are taken on the host, and nowhere else.
 
+use std::fs;
 use std::net::{TcpListener, UdpSocket};
 
 use culvert::abi::ServiceKind;
@@ -46,6 +47,20 @@ fn without_protection_a_node_port_may_be_bound() {
     let node = SocketNode::with(|config| config.bind_protection = 0);
     node.objects.serve(Frontend::node_port_v4(30080, TCP), &[BACKEND]);
     node.host(|| assert_eq!(tcp("0.0.0.0:30080"), Ok(())));
+}
+
+/// Below 5.14 nobody tells the agent its cookie.
+#[test]
+fn the_initial_namespace_is_the_host_where_no_cookie_is_told() {
+    // Kernel threads live there, and a container does not see them.
+    let kernel_thread = fs::read_to_string("/proc/2/comm").is_ok_and(|it| it == "kthreadd\n");
+    let [own, theirs] = ["self", "2"].map(|who| fs::read_link(format!("/proc/{who}/ns/net")).ok());
+    let initial = kernel_thread && own == theirs;
+    let node = SocketNode::with(|config| config.host_netns_cookie = 0);
+    node.objects.serve(Frontend::node_port_v4(39080, TCP), &[BACKEND]);
+    let bound = node.outer(|| tcp("127.0.0.1:39080"));
+    assert_eq!(bound.is_err(), initial, "{bound:?}");
+    node.pod(&namespace(), || assert_eq!(tcp("127.0.0.1:39080"), Ok(())));
 }
 
 fn tcp(address: &str) -> Result<(), i32> {

@@ -13,8 +13,8 @@ use super::cluster::{Options, Programs, node_ip};
 use super::place::Place;
 use super::pod::Pod;
 
-/// An agent that is not ready by then never will be.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// An agent that is not ready by then never will be, also where the processor is emulated.
+const PATIENCE: Duration = Duration::from_secs(240);
 
 #[derive(Debug)]
 pub struct Node {

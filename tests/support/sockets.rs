@@ -67,7 +67,8 @@ impl SocketNode {
 
     pub fn with(change: impl FnOnce(&mut abi::Config)) -> Self {
         let netns = namespace();
-        let cookie = netns.run(|| host::netns_cookie().unwrap());
+        // As the agent does it where the kernel does not tell: nobody is the host then.
+        let cookie = netns.run(|| host::netns_cookie().unwrap_or(0));
         let objects = Objects::load_without(&OTHERS, |config| {
             config.host_netns_cookie = cookie;
             config.socket_lb = 1;
@@ -84,6 +85,11 @@ impl SocketNode {
     /// Runs `f` as a program of the host.
     pub fn host<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
         self.cgroup.run(|| self.netns.run(f))
+    }
+
+    /// Runs `f` in the network namespace of the test itself.
+    pub fn outer<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
+        self.cgroup.run(f)
     }
 
     /// Runs `f` as a program in `pod`.

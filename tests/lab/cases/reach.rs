@@ -61,36 +61,52 @@ fn node_ports_answer_on_the_hosts_own_loopback() {
 }
 
 #[test]
-fn a_service_without_endpoints_refuses_at_once() {
+fn a_service_without_endpoints_refuses_pods_and_strangers_at_once() {
     let stage = &*SHARED;
-    let service = Service {
-        name: "nobody",
-        kind: "LoadBalancer",
-        number: 43,
-        node_port: Some(30043),
-        ingress: vec![ip("192.0.2.43"), ip("2001:db8:c0::43")],
-        ..Service::default()
-    };
-    stage.serve(&service, &[]);
+    let service = without_endpoints("nobody", 43);
+    stage.lab.publish(service.name, &service.objects(&[])).unwrap();
     let mut failures = Vec::new();
-    let inside = [("pod", &stage.clients[0].place), ("host", &stage.lab.node(1).place)];
     for v6 in [false, true] {
         let cluster = SocketAddr::new(service.cluster_ip(v6), SERVICE_PORT);
         let balancer = SocketAddr::new(service.ingress[usize::from(v6)], SERVICE_PORT);
         let node_port = SocketAddr::new(node_ip(1, v6), 30043);
-        let mut visits: Vec<(&str, &Place, SocketAddr)> = Vec::new();
-        visits.extend(inside.map(|(who, place)| (who, place, cluster)));
-        visits.extend([balancer, node_port].map(|to| ("outside", &stage.lab.outside, to)));
-        for (who, place, to) in visits {
-            for protocol in ["tcp", "udp"] {
-                let outcome = stage.ask(place, protocol, to);
-                if !outcome.is_refusal() {
-                    failures.push(format!("{protocol} from {who} to {to}: {outcome:?}"));
-                }
+        let pods = stage.clients.iter().map(|pod| (&pod.place, cluster));
+        let strangers = [balancer, node_port].map(|to| (&stage.lab.outside, to));
+        for (place, to) in pods.chain(strangers) {
+            // The agent may not have heard of it yet.
+            stage.ask_until(place, "tcp", to, Outcome::is_refusal);
+            let outcome = stage.ask(place, "udp", to);
+            if !outcome.is_refusal() {
+                failures.push(format!("udp to {to}: {outcome:?}"));
             }
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn a_service_without_endpoints_refuses_hosts_at_once() {
+    let stage = &*SHARED;
+    let service = without_endpoints("nobody-either", 47);
+    stage.serve(&service, &[]);
+    for v6 in [false, true] {
+        let to = SocketAddr::new(service.cluster_ip(v6), SERVICE_PORT);
+        for protocol in ["tcp", "udp"] {
+            let outcome = stage.ask(&stage.lab.node(1).place, protocol, to);
+            assert!(outcome.is_refusal(), "{protocol} to {to}: {outcome:?}");
+        }
+    }
+}
+
+fn without_endpoints(name: &'static str, number: u8) -> Service {
+    Service {
+        name,
+        kind: "LoadBalancer",
+        number,
+        node_port: Some(30000 + u16::from(number)),
+        ingress: vec![ip(&format!("192.0.2.{number}")), ip(&format!("2001:db8:c0::{number}"))],
+        ..Service::default()
+    }
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::lab::place::Place;
 use crate::lab::pod::Pod;
 
 /// For what the agents do with a change. Only a failing test waits this long.
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 pub static SHARED: LazyLock<Stage> = LazyLock::new(|| Stage::raise(2, ""));
 
