@@ -63,9 +63,6 @@ fn boot(kernel: &str, suite: &str, package: &str) -> BTreeMap<String, Section> {
         .output()
         .expect("tests/vm/boot runs");
     let console = String::from_utf8_lossy(&output.stdout).into_owned();
-    let log = root().join(format!("target/vm/{kernel}.log"));
-    fs::create_dir_all(log.parent().expect("a folder")).expect("target/vm");
-    fs::write(&log, &console).expect("the console's log");
     assert!(
         output.status.success(),
         "{kernel} did not come to its end: {}\n{}",

@@ -53,7 +53,7 @@ const TABLE: &[Entry] = &[
         needed_by: "counting closed sockets", instead: "they are not counted" },
     Entry { name: "set_retval", check: |_| check::helper(raw::BPF_PROG_TYPE_CGROUP_SOCK_ADDR, raw::BPF_FUNC_set_retval),
         needed_by: "connect() to a service without endpoints failing with ECONNREFUSED",
-        instead: "tc answers with RST or port unreachable" },
+        instead: "tc answers pods with RST or port unreachable; the host's own calls time out" },
     Entry { name: "netns cookie in socket hooks", check: |_| check::helper(raw::BPF_PROG_TYPE_CGROUP_SOCK_ADDR, raw::BPF_FUNC_get_netns_cookie),
         needed_by: "telling the host's sockets from pods'", instead: NO_SOCKET_LB },
     Entry { name: "netns cookie of a socket", check: |_| check::netns_cookie(),
