@@ -54,7 +54,6 @@ struct Shared {
     cut: watch::Sender<u64>,
 }
 
-#[expect(missing_debug_implementations, reason = "the acceptor has none")]
 pub struct ApiServer {
     shared: Arc<Shared>,
     address: SocketAddr,
