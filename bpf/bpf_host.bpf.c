@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* bpf_host: external devices. Service traffic from outside, and the way into pods. */
 #include "lib/common.h"
+#include "lib/icmp_error.h"
 #include "lib/pod.h"
 
 /* A packet from the wire: flow, then a pod of this node, then a service, then the stack. */
@@ -15,6 +16,12 @@ static __always_inline int enter_node(struct __sk_buff *skb, struct packet *pack
 		return verdict_drop(DROP_MALFORMED);
 	if (parsed == PARSED_L4) {
 		done = translate(skb, packet, now, v6);
+		if (done != VERDICT_NONE)
+			return done;
+	}
+
+	if (parsed == PARSED_L3) {
+		done = icmp_translate(skb, packet, v6);
 		if (done != VERDICT_NONE)
 			return done;
 	}
@@ -60,18 +67,18 @@ int from_netdev(struct __sk_buff *skb)
 /* A packet from the host's own stack. */
 static __always_inline int leave_node(struct __sk_buff *skb, struct packet *packet, const bool v6)
 {
+	const enum parsed parsed = packet_parse(skb, packet, v6);
 	const __u32 now = clock_ticks();
-	int done;
+	int done = VERDICT_NONE;
 
-	if (packet_parse(skb, packet, v6) == PARSED_L4) {
+	if (parsed == PARSED_L4) {
 		done = translate_from_host(skb, packet, now, v6);
-		if (done != VERDICT_NONE)
-			return done;
-		done = pod_keep_apart(skb, packet, ZONE_WIRE, 0, now);
-		if (done != VERDICT_NONE)
-			return done;
+		if (done == VERDICT_NONE)
+			done = pod_keep_apart(skb, packet, ZONE_WIRE, 0, now);
+	} else if (parsed == PARSED_L3) {
+		done = icmp_translate(skb, packet, v6);
 	}
-	return verdict(OUTCOME_STACK, TC_ACT_OK);
+	return done != VERDICT_NONE ? done : verdict(OUTCOME_STACK, TC_ACT_OK);
 }
 
 SEC("tc")

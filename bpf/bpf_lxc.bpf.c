@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* bpf_lxc: the host side of a pod's veth pair. */
 #include "lib/common.h"
+#include "lib/icmp_error.h"
 #include "lib/neighbour.h"
 #include "lib/pod.h"
 #include "lib/pod_leave.h"
@@ -35,6 +36,12 @@ static __always_inline int leave_pod(struct __sk_buff *skb, struct packet *packe
 		case POD_SOURCE_FOREIGN:
 			return verdict_drop(DROP_SPOOFED);
 		}
+	}
+
+	if (parsed == PARSED_L3) {
+		done = icmp_translate(skb, packet, v6);
+		if (done != VERDICT_NONE)
+			return done;
 	}
 
 	endpoint = endpoint_lookup(&packet->key.daddr);
@@ -86,13 +93,15 @@ int from_container(struct __sk_buff *skb)
 /* What the host's stack sends to the pod: answers of the host's own servers to service clients. */
 static __always_inline int enter_pod(struct __sk_buff *skb, struct packet *packet, const bool v6)
 {
-	int done;
+	const enum parsed parsed = packet_parse(skb, packet, v6);
+	int done = VERDICT_NONE;
 
-	if (packet_parse(skb, packet, v6) == PARSED_L4) {
+	if (parsed == PARSED_L4)
 		done = translate_from_host(skb, packet, clock_ticks(), v6);
-		if (done != VERDICT_NONE)
-			return done;
-	}
+	else if (parsed == PARSED_L3)
+		done = icmp_translate(skb, packet, v6);
+	if (done != VERDICT_NONE)
+		return done;
 	return verdict(OUTCOME_LOCAL, TC_ACT_OK);
 }
 

@@ -26,6 +26,7 @@ mod kernel {
     mod datapath;
     mod events;
     mod host;
+    mod icmp;
     mod lxc;
     mod netlink;
     mod probe;
