@@ -31,7 +31,7 @@ static __always_inline int leave_pod(struct __sk_buff *skb, struct packet *packe
 		case POD_SOURCE_OWN:
 			break;
 		case POD_SOURCE_LINK:
-			return verdict(OUTCOME_STACK, TC_ACT_OK);
+			return verdict(OUTCOME_STACK, TC_ACT_UNSPEC);
 		case POD_SOURCE_FOREIGN:
 			return verdict_drop(DROP_SPOOFED);
 		}
@@ -47,7 +47,7 @@ static __always_inline int leave_pod(struct __sk_buff *skb, struct packet *packe
 		return pod_deliver(skb, packet, endpoint, v6);
 	}
 	if (pod_is_multicast(&packet->key.daddr))
-		return verdict(OUTCOME_STACK, TC_ACT_OK);
+		return verdict(OUTCOME_STACK, TC_ACT_UNSPEC);
 
 	if (parsed == PARSED_L4) {
 		done = balance(skb, packet);
@@ -57,7 +57,14 @@ static __always_inline int leave_pod(struct __sk_buff *skb, struct packet *packe
 		if (done != VERDICT_NONE)
 			return done;
 	}
-	return pod_route(skb, packet);
+	done = pod_route(skb, packet);
+	if (parsed == PARSED_L4 && done == verdict(OUTCOME_STACK, TC_ACT_UNSPEC)) {
+		const int apart = pod_keep_apart(skb, packet, ZONE_HOST, 0, now);
+
+		if (apart != VERDICT_NONE)
+			return apart;
+	}
+	return done;
 }
 
 SEC("tc")
@@ -66,6 +73,10 @@ int from_container(struct __sk_buff *skb)
 	struct packet packet = {.key.zone = ZONE_POD};
 	int decided;
 
+	output_forget(skb);
+	/* Its tag would go out of the uplink with it, into whichever network that is there. */
+	if (skb->vlan_present)
+		return report(skb, &packet, HOOK_FROM_CONTAINER, verdict_drop(DROP_MALFORMED));
 	switch (skb->protocol) {
 	case bpf_htons(ETH_P_IP):
 		decided = leave_pod(skb, &packet, false);
@@ -93,7 +104,7 @@ static __always_inline int enter_pod(struct __sk_buff *skb, struct packet *packe
 		if (done != VERDICT_NONE)
 			return done;
 	}
-	return verdict(OUTCOME_LOCAL, TC_ACT_OK);
+	return verdict(OUTCOME_LOCAL, TC_ACT_UNSPEC);
 }
 
 SEC("tc")
@@ -103,7 +114,7 @@ int to_container(struct __sk_buff *skb)
 	int decided;
 
 	if (output_is_finished(skb))
-		return TC_ACT_OK;
+		return TC_ACT_UNSPEC;
 	switch (skb->protocol) {
 	case bpf_htons(ETH_P_IP):
 		decided = enter_pod(skb, &packet, false);
@@ -112,7 +123,7 @@ int to_container(struct __sk_buff *skb)
 		decided = enter_pod(skb, &packet, true);
 		break;
 	default:
-		return TC_ACT_OK;
+		return TC_ACT_UNSPEC;
 	}
 	return report(skb, &packet, HOOK_TO_CONTAINER, decided);
 }
