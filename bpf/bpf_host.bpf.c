@@ -40,8 +40,11 @@ static __always_inline int enter_node(struct __sk_buff *skb, struct packet *pack
 		done = balance(skb, packet);
 		if (done != VERDICT_NONE)
 			return done;
+		done = pod_keep_apart(skb, packet, ZONE_HOST, 0, now);
+		if (done != VERDICT_NONE)
+			return done;
 	}
-	return verdict(OUTCOME_STACK, TC_ACT_OK);
+	return verdict(OUTCOME_STACK, TC_ACT_UNSPEC);
 }
 
 SEC("tc")
@@ -50,6 +53,11 @@ int from_netdev(struct __sk_buff *skb)
 	struct packet packet = {.key.zone = ZONE_WIRE};
 	int decided;
 
+	output_forget(skb);
+	/* Flooded by a switch, or for a VLAN device above this one, which has a program itself. */
+	if (skb->pkt_type != PACKET_HOST || skb->vlan_present)
+		return report(skb, &packet, HOOK_FROM_NETDEV,
+			      verdict(OUTCOME_STACK, TC_ACT_UNSPEC));
 	switch (skb->protocol) {
 	case bpf_htons(ETH_P_IP):
 		decided = enter_node(skb, &packet, false);
@@ -58,7 +66,7 @@ int from_netdev(struct __sk_buff *skb)
 		decided = enter_node(skb, &packet, true);
 		break;
 	default:
-		decided = verdict(OUTCOME_STACK, TC_ACT_OK);
+		decided = verdict(OUTCOME_STACK, TC_ACT_UNSPEC);
 		break;
 	}
 	return report(skb, &packet, HOOK_FROM_NETDEV, decided);
@@ -78,7 +86,7 @@ static __always_inline int leave_node(struct __sk_buff *skb, struct packet *pack
 	} else if (parsed == PARSED_L3) {
 		done = icmp_translate(skb, packet, v6);
 	}
-	return done != VERDICT_NONE ? done : verdict(OUTCOME_STACK, TC_ACT_OK);
+	return done != VERDICT_NONE ? done : verdict(OUTCOME_STACK, TC_ACT_UNSPEC);
 }
 
 SEC("tc")
@@ -88,7 +96,7 @@ int to_netdev(struct __sk_buff *skb)
 	int decided;
 
 	if (output_is_finished(skb))
-		return TC_ACT_OK;
+		return TC_ACT_UNSPEC;
 	switch (skb->protocol) {
 	case bpf_htons(ETH_P_IP):
 		decided = leave_node(skb, &packet, false);
@@ -97,7 +105,7 @@ int to_netdev(struct __sk_buff *skb)
 		decided = leave_node(skb, &packet, true);
 		break;
 	default:
-		return TC_ACT_OK;
+		return TC_ACT_UNSPEC;
 	}
 	return report(skb, &packet, HOOK_TO_NETDEV, decided);
 }

@@ -26,6 +26,7 @@ mod kernel {
     mod datapath;
     mod events;
     mod host;
+    mod host_flow;
     mod icmp;
     mod lxc;
     mod netlink;

@@ -182,7 +182,7 @@ __noinline int icmp_error(struct __sk_buff *skb)
 	if (v6 ? icmp_write_v6(skb, scratch, icmp) : icmp_write_v4(skb, scratch, icmp))
 		return verdict_drop(DROP_REWRITE);
 	if (scratch->packet.key.zone == ZONE_HOST)
-		return verdict(OUTCOME_TRANSLATED, TC_ACT_OK);
+		return verdict(OUTCOME_TRANSLATED, TC_ACT_UNSPEC);
 	if (route_find(skb, &scratch->forward))
 		return verdict_drop(DROP_NO_ROUTE);
 	if (scratch->forward.kind != FLOW_STACK) {

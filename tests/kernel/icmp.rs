@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use culvert::abi::{Outcome, ServiceKind};
 
-use crate::support::node::{FAMILIES, Family, Node, TC_DROP, TC_OK, TC_REDIRECT, V4};
+use crate::support::node::{FAMILIES, Family, Node, TC_DROP, TC_NEXT, TC_REDIRECT, V4};
 use crate::support::objects::{Frontend, TCP, UDP};
 use crate::support::packet::{ACK, IcmpError, Packet, SYN, tcp, udp};
 
@@ -129,13 +129,13 @@ fn an_error_about_somebody_elses_packet_passes_untouched() {
         let other = udp(&family.at(family.node, 50001), &family.at(family.remote, 8080));
         let (kind, code) = too_big(family);
         let error = IcmpError::frame(router(family), &other, kind, code);
-        assert_eq!(node.raw("from_netdev", node.uplink, &error), (TC_OK, error.clone()));
+        assert_eq!(node.raw("from_netdev", node.uplink, &error), (TC_NEXT, error.clone()));
 
         let short = &error[..error.len() - 30];
-        assert_eq!(node.raw("from_netdev", node.uplink, short).0, TC_OK);
+        assert_eq!(node.raw("from_netdev", node.uplink, short).0, TC_NEXT);
     }
     let node = Node::new();
     let mut echo = IcmpError::frame(V4.client, &udp("10.9.0.1:1", "10.9.0.2:2"), 8, 0);
     echo[14 + 20] = 8;
-    assert_eq!(node.raw("from_netdev", node.uplink, &echo), (TC_OK, echo.clone()));
+    assert_eq!(node.raw("from_netdev", node.uplink, &echo), (TC_NEXT, echo.clone()));
 }

@@ -10,6 +10,10 @@ pub const SYN: u8 = 0x02;
 pub const RST: u8 = 0x04;
 pub const ACK: u8 = 0x10;
 
+/// What packets that arrive carry.
+const NODE_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+const PEER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
+
 const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
 const ETHERNET: usize = 14;
@@ -44,8 +48,8 @@ pub fn tcp(src: &str, dst: &str, flags: u8) -> Packet {
 
 pub fn udp(src: &str, dst: &str) -> Packet {
     Packet {
-        dmac: [2, 0, 0, 0, 0, 1],
-        smac: [2, 0, 0, 0, 0, 2],
+        dmac: NODE_MAC,
+        smac: PEER_MAC,
         src: src.parse().unwrap(),
         dst: dst.parse().unwrap(),
         proto: UDP,
@@ -125,7 +129,7 @@ impl IcmpError {
         let start = if from.is_ipv4() { 0 } else { pseudo(from, to, ICMPV6, icmp.len()) };
         let check = finish(start + sum(&icmp));
         icmp[2..4].copy_from_slice(&check.to_be_bytes());
-        frame([quoted.dmac, quoted.smac], from, to, proto, 64, &icmp)
+        frame([NODE_MAC, PEER_MAC], from, to, proto, 64, &icmp)
     }
 
     /// Reads a frame. The IP and ICMP checksums must be right.
