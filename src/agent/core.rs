@@ -220,7 +220,7 @@ impl Core {
                 }
             }
             Task::DetachOthers => {
-                let pods = self.endpoints.list().map(|pod| pod.attachment.host_ifname());
+                let pods = self.endpoints.devices();
                 let uplinks = view.uplinks.values().map(|uplink| uplink.name.clone());
                 self.datapath.detach_others(&pods.chain(uplinks).collect())?;
                 // By now no program of an earlier agent is left to write into replaced maps.

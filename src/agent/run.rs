@@ -247,7 +247,7 @@ fn follow(config: &Config, changes: mpsc::Sender<Change>, status: watch::Sender<
             };
             tokio::spawn(async move {
                 if let Err(error) = kube::run(options, changes, status.clone()).await {
-                    let message = super::sync::chain(&error);
+                    let message = super::chain(&error);
                     tracing::error!("cannot follow the API server: {message}");
                     status.send_modify(|status| {
                         status.connected = false;

@@ -201,6 +201,9 @@ pub struct Sync {
     pub frontends: u64,
     /// Slots of backend lists.
     pub backends: u64,
+    /// Service ports with policy Local and endpoints, of which none is on this node.
+    pub no_local_internal: u64,
+    pub no_local_external: u64,
     /// Services whose writes are not done yet.
     pub pending: u64,
     /// Unix seconds of the last successful write of everything that was due; 0: none yet.
