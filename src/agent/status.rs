@@ -33,6 +33,8 @@ pub struct Status {
     /// Directory whose processes' sockets are load-balanced.
     pub cgroup_root: String,
     pub pod_cidrs: Vec<String>,
+    /// What the network routes by itself.
+    pub native_routing_cidrs: Vec<ipnet::IpNet>,
     pub sync: Sync,
     pub maps: Vec<MapFill>,
     pub programs: Vec<Program>,
