@@ -15,6 +15,8 @@ mod client;
 mod cases {
     mod agent;
     mod backends;
+    mod configured;
+    mod lifecycle;
     mod pods;
     mod reach;
     mod restart;

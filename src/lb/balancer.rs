@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::adopt::Adopted;
 use super::claims::Claims;
 use super::endpoints::{Candidate, Ranges, candidates};
-use super::frontends::{families, frontends};
+use super::frontends::{Serve, families, frontends};
 use super::list::{List, ListKey};
 use super::objects::Objects;
 use super::plan::{Actual, Gone, Plan, Totals, Write};
@@ -24,6 +24,15 @@ use crate::model::{self, EndpointSlice, ObjectName, Problem, Protocol, TrafficPo
 pub struct Context {
     pub node: Arc<str>,
     pub zone: Option<Arc<str>>,
+    pub serve: Serve,
+}
+
+impl Context {
+    /// Serves everything, with Kubernetes' default range of NodePorts.
+    pub fn of(node: &str) -> Self {
+        let serve = Serve { node_ports: Some(30000..=32767), external: true };
+        Self { node: node.into(), zone: None, serve }
+    }
 }
 
 /// One backend list as it is written, for `status` and the API.
@@ -229,7 +238,14 @@ impl Balancer {
             subject: format!("Service {name}"),
             message: format!("{out} endpoints find no place in the maps; serve fewer endpoints"),
         });
-        conflicts.chain(short).collect()
+        let services = self.objects.names().filter_map(|name| self.objects.service(name));
+        let out_of_range = services.flat_map(|service| {
+            self.context.serve.out_of_range(service).map(move |port| Problem {
+                subject: format!("Service {}", service.name),
+                message: format!("NodePort {port} lies outside `nodePort.range`; widen that"),
+            })
+        });
+        conflicts.chain(short).chain(out_of_range).collect()
     }
 
     /// Every list that is written, in no order.
@@ -285,7 +301,8 @@ impl Balancer {
             return BTreeSet::new();
         };
         let lists = families(service).flat_map(|v6| service.ports.iter().map(move |p| (v6, p)));
-        lists.flat_map(|(v6, port)| frontends(service, port, v6).into_keys()).collect()
+        let serve = &self.context.serve;
+        lists.flat_map(|(v6, port)| frontends(service, port, v6, serve).into_keys()).collect()
     }
 
     fn plan_service(&mut self, name: ObjectName) -> Plan {
@@ -309,10 +326,8 @@ impl Balancer {
                     if record.lists.iter().any(|list| list.key == key) {
                         continue;
                     }
-                    let ours: BTreeMap<ServiceKey, ServiceKind> = frontends(service, port, v6)
-                        .into_iter()
-                        .filter(|(key, _)| self.claims.owner(key) == Some(&name))
-                        .collect();
+                    let mut ours = frontends(service, port, v6, &self.context.serve);
+                    ours.retain(|key, _| self.claims.owner(key) == Some(&name));
                     let wanted = candidates(objects.slices(&name), port, v6, &self.context.node);
                     let mut list = match stale.iter().position(|list| list.key == key) {
                         Some(place) => stale.swap_remove(place),
