@@ -35,6 +35,8 @@ mod kernel {
     mod sock;
     mod sock_bind;
     mod sock_destroy;
+    mod sock_record;
+    mod sock_storm;
     mod sock_udp;
     mod sync;
 }

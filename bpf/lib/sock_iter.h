@@ -60,8 +60,8 @@ static __always_inline void sock_local(const struct sock_common *sk, struct addr
 }
 
 /*
- * Whether @sk is connected, through a service, to a target in `gone_targets`. @nat is read without
- * its lock: a torn read can only name an address that is not the socket's peer.
+ * Whether @sk is connected, through a service, to a target in `gone_targets`. @nat may be
+ * written meanwhile (sock_nat.h): then the socket is on its way to another backend.
  */
 static __always_inline bool sock_stale(const struct sock_common *sk, const struct sock_nat *nat)
 {

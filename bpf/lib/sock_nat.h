@@ -5,6 +5,11 @@
  * An unconnected UDP socket may talk to several services, so the last SOCK_NAT_SLOTS are kept.
  * Forward a frontend has at most one entry. Backward several frontends may share a backend, and the
  * one that the socket used last is shown as the source of its datagrams.
+ *
+ * No lock: the kernel holds the socket's own lock around connect, sendmsg, recvmsg and getpeername
+ * programs (lock_sock), and sock_release runs when nobody else can call. Only the iterators may
+ * read at the same time, on kernels where they take no lock. To them an entry that is being written
+ * has no flags, and is none; the socket is then on its way to another backend.
  */
 #pragma once
 
@@ -31,8 +36,8 @@ struct sock_nat_entry {
 _Static_assert(sizeof(struct sock_nat_entry) == 48, "sock_nat_entry is map ABI");
 
 struct sock_nat {
-	struct bpf_spin_lock lock;
 	__u32 next; /* slot that the next new entry replaces */
+	__u32 pad;
 	struct sock_nat_entry entries[SOCK_NAT_SLOTS];
 };
 _Static_assert(sizeof(struct sock_nat) == 392, "sock_nat is map ABI");
@@ -82,92 +87,90 @@ static __always_inline bool sock_nat_shows(const struct sock_nat_entry *entry,
 	       addr_equal(&entry->backend, addr);
 }
 
-/* Copies the entry of frontend @addr:@port to @found. */
-static __always_inline bool sock_nat_find(struct sock_nat *nat, const struct addr *addr,
-					  __be16 port, struct sock_nat_entry *found)
+/* What the socket was last given for frontend @addr:@port, or NULL. */
+static __always_inline struct sock_nat_entry *sock_nat_find(struct sock_nat *nat,
+							    const struct addr *addr, __be16 port)
 {
-	bool hit = false;
 	int i;
 
-	bpf_spin_lock(&nat->lock);
 	for (i = 0; i < SOCK_NAT_SLOTS && !sock_nat_end(&nat->entries[i]); i++) {
-		if (!sock_nat_has_frontend(&nat->entries[i], addr, port))
-			continue;
-		*found = nat->entries[i];
-		hit = true;
-		break;
+		if (sock_nat_has_frontend(&nat->entries[i], addr, port))
+			return &nat->entries[i];
 	}
-	bpf_spin_unlock(&nat->lock);
-	return hit;
+	return NULL;
 }
 
-/* Replaces backend @addr:@port by the frontend that the socket reached it through. */
-static __always_inline bool sock_nat_reverse(struct sock_nat *nat, struct addr *addr, __be16 *port)
+/* In this order with the rest of the entry: see the top. */
+static __always_inline void sock_nat_set_flags(struct sock_nat_entry *entry, __u8 flags)
 {
-	struct addr frontend;
-	__be16 frontend_port;
-	bool hit = false;
-	int i;
-
-	bpf_spin_lock(&nat->lock);
-	for (i = 0; i < SOCK_NAT_SLOTS && !sock_nat_end(&nat->entries[i]); i++) {
-		if (!sock_nat_shows(&nat->entries[i], addr, *port))
-			continue;
-		frontend = nat->entries[i].frontend;
-		frontend_port = nat->entries[i].frontend_port;
-		hit = true;
-		break;
-	}
-	bpf_spin_unlock(&nat->lock);
-
-	if (!hit)
-		return false;
-	*addr = frontend;
-	*port = frontend_port;
-	return true;
+	barrier();
+	*(volatile __u8 *)&entry->flags = flags;
+	barrier();
 }
 
-/* Stores @entry in its frontend's slot, else in the oldest one, and shows it. */
-static __always_inline void sock_nat_store(struct sock_nat *nat, const struct sock_nat_entry *entry)
-{
-	__u32 slot = SOCK_NAT_SLOTS;
-	int i;
-
-	bpf_spin_lock(&nat->lock);
-	for (i = 0; i < SOCK_NAT_SLOTS && !sock_nat_end(&nat->entries[i]); i++) {
-		if (sock_nat_has_frontend(&nat->entries[i], &entry->frontend, entry->frontend_port))
-			slot = i;
-		else if (sock_nat_shows(&nat->entries[i], &entry->backend, entry->backend_port))
-			nat->entries[i].flags &= ~SOCK_NAT_SHOWN;
-	}
-	if (slot == SOCK_NAT_SLOTS)
-		slot = nat->next++;
-	slot %= SOCK_NAT_SLOTS;
-	nat->entries[slot] = *entry;
-	nat->entries[slot].flags = SOCK_NAT_USED | SOCK_NAT_SHOWN;
-	bpf_spin_unlock(&nat->lock);
-}
-
-/* The socket now addresses @addr:@port itself: no frontend stands for it any more. */
+/* No frontend stands for backend @addr:@port any more. */
 static __always_inline void sock_nat_unshow(struct sock_nat *nat, const struct addr *addr,
 					    __be16 port)
 {
 	int i;
 
-	bpf_spin_lock(&nat->lock);
 	for (i = 0; i < SOCK_NAT_SLOTS && !sock_nat_end(&nat->entries[i]); i++) {
 		if (sock_nat_shows(&nat->entries[i], addr, port))
-			nat->entries[i].flags &= ~SOCK_NAT_SHOWN;
+			nat->entries[i].flags = SOCK_NAT_USED;
 	}
-	bpf_spin_unlock(&nat->lock);
+}
+
+/* Replaces backend @addr:@port by the frontend that the socket reached it through. */
+static __always_inline bool sock_nat_reverse(const struct sock_nat *nat, struct addr *addr,
+					     __be16 *port)
+{
+	int i;
+
+	for (i = 0; i < SOCK_NAT_SLOTS && !sock_nat_end(&nat->entries[i]); i++) {
+		if (!sock_nat_shows(&nat->entries[i], addr, *port))
+			continue;
+		*addr = nat->entries[i].frontend;
+		*port = nat->entries[i].frontend_port;
+		return true;
+	}
+	return false;
+}
+
+/* Shows @entry instead of any other that shares its backend. */
+static __always_inline void sock_nat_show(struct sock_nat *nat, struct sock_nat_entry *entry)
+{
+	sock_nat_unshow(nat, &entry->backend, entry->backend_port);
+	entry->flags = SOCK_NAT_USED | SOCK_NAT_SHOWN;
+}
+
+/*
+ * The entry to fill for frontend @addr:@port, its own or else the oldest, without flags. No other
+ * frontend stands for @backend:@backend_port from here on.
+ */
+static __always_inline struct sock_nat_entry *sock_nat_take(struct sock_nat *nat,
+							    const struct addr *addr, __be16 port,
+							    const struct addr *backend,
+							    __be16 backend_port)
+{
+	struct sock_nat_entry *entry = NULL;
+	int i;
+
+	for (i = 0; i < SOCK_NAT_SLOTS && !sock_nat_end(&nat->entries[i]); i++) {
+		if (sock_nat_has_frontend(&nat->entries[i], addr, port))
+			entry = &nat->entries[i];
+		else if (sock_nat_shows(&nat->entries[i], backend, backend_port))
+			nat->entries[i].flags = SOCK_NAT_USED;
+	}
+	if (!entry)
+		entry = &nat->entries[nat->next++ % SOCK_NAT_SLOTS];
+	sock_nat_set_flags(entry, 0);
+	return entry;
 }
 
 static __always_inline void sock_nat_clear(struct sock_nat *nat)
 {
 	int i;
 
-	bpf_spin_lock(&nat->lock);
 	for (i = 0; i < SOCK_NAT_SLOTS; i++)
 		nat->entries[i].flags = 0;
-	bpf_spin_unlock(&nat->lock);
 }

@@ -98,13 +98,32 @@ static __always_inline enum sock_verdict sock_pass(struct bpf_sock_addr *ctx,
 	return SOCK_PASS;
 }
 
+/* Writes into the socket what @dest, still the frontend, is replaced by. */
+static __always_inline void sock_remember(struct sock_nat *nat, const struct sock_dest *dest,
+					  const struct service *service,
+					  const struct backend *backend)
+{
+	struct sock_nat_entry *entry =
+		sock_nat_take(nat, &dest->addr, dest->port, &backend->addr, backend->port);
+
+	entry->backend = backend->addr;
+	entry->frontend = dest->addr;
+	entry->backend_port = backend->port;
+	entry->frontend_port = dest->port;
+	entry->service = service->id;
+	entry->target = backend->target;
+	entry->target_epoch = backend->target_epoch;
+	entry->proto = dest->proto;
+	sock_nat_set_flags(entry, SOCK_NAT_USED | SOCK_NAT_SHOWN);
+}
+
 /* Turns @dest into the backend that serves it. */
 static __always_inline enum sock_verdict sock_translate(struct bpf_sock_addr *ctx,
 							struct sock_dest *dest)
 {
 	const struct backend *backend;
 	const struct service *service;
-	struct sock_nat_entry entry;
+	struct sock_nat_entry *entry;
 	struct sock_nat *nat;
 
 	addr_resolve_unspecified(&dest->addr);
@@ -115,12 +134,14 @@ static __always_inline enum sock_verdict sock_translate(struct bpf_sock_addr *ct
 		return sock_refuse_empty(dest, service);
 
 	nat = sock_nat_get_or_create(ctx);
-	if (nat && !dest->connecting && sock_nat_find(nat, &dest->addr, dest->port, &entry) &&
-	    sock_nat_valid(&entry, service)) {
-		if (!(entry.flags & SOCK_NAT_SHOWN))
-			sock_nat_store(nat, &entry);
-		sock_rewrite(dest, &entry.backend, entry.backend_port);
-		return SOCK_REWRITE;
+	if (nat && !dest->connecting) {
+		entry = sock_nat_find(nat, &dest->addr, dest->port);
+		if (entry && sock_nat_valid(entry, service)) {
+			if (!(entry->flags & SOCK_NAT_SHOWN))
+				sock_nat_show(nat, entry);
+			sock_rewrite(dest, &entry->backend, entry->backend_port);
+			return SOCK_REWRITE;
+		}
 	}
 	/* Without a record UDP replies would come from an address the client never named. */
 	if (!nat && dest->proto == IPPROTO_UDP)
@@ -139,19 +160,8 @@ static __always_inline enum sock_verdict sock_translate(struct bpf_sock_addr *ct
 			return sock_refuse(dest, service, DROP_NO_BACKEND, EHOSTUNREACH);
 	}
 
-	if (nat) {
-		entry = (struct sock_nat_entry){
-			.backend = backend->addr,
-			.frontend = dest->addr,
-			.backend_port = backend->port,
-			.frontend_port = dest->port,
-			.service = service->id,
-			.target = backend->target,
-			.target_epoch = backend->target_epoch,
-			.proto = dest->proto,
-		};
-		sock_nat_store(nat, &entry);
-	}
+	if (nat)
+		sock_remember(nat, dest, service, backend);
 	sock_rewrite(dest, &backend->addr, backend->port);
 	return SOCK_REWRITE;
 }

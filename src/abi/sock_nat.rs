@@ -33,9 +33,8 @@ pub struct SockNatEntry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct SockNat {
-    /// `struct bpf_spin_lock`, always 0 in what user space reads.
-    pub lock: u32,
     pub next: u32,
+    pub pad: u32,
     pub entries: [SockNatEntry; 8],
 }
 
@@ -78,4 +77,4 @@ same_layout!(
     types::sock_nat_entry,
     [backend, frontend, backend_port, frontend_port, service, target, target_epoch, proto, flags]
 );
-same_layout!(SockNat, types::sock_nat, [lock, next, entries]);
+same_layout!(SockNat, types::sock_nat, [next, pad, entries]);

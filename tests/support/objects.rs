@@ -2,6 +2,7 @@
 //! The loaded datapath for one test, and its tables written as the agent would write them.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use culvert::abi::{
@@ -74,7 +75,7 @@ impl Objects {
         Self { datapath, _root: root, next: AtomicU32::new(1) }
     }
 
-    pub fn maps(&self) -> &Maps {
+    pub fn maps(&self) -> &Arc<Maps> {
         self.datapath.maps()
     }
 

@@ -54,7 +54,7 @@ const ADDRESSES: [&str; 8] = [
 ];
 
 pub struct SocketNode {
-    _links: Vec<Link>,
+    links: Vec<(&'static str, Link)>,
     cgroup: Cgroup,
     netns: NetNs,
     pub objects: Objects,
@@ -77,9 +77,20 @@ impl SocketNode {
         });
         let cgroup = Cgroup::new();
         let directory = File::open(cgroup.path()).unwrap();
-        let attach = |name| objects.program(name).attach_cgroup(directory.as_raw_fd()).unwrap();
+        let attach =
+            |name| (name, objects.program(name).attach_cgroup(directory.as_raw_fd()).unwrap());
         let links = PROGRAMS.map(attach).into();
-        Self { _links: links, cgroup, netns, objects }
+        Self { links, cgroup, netns, objects }
+    }
+
+    /// Takes one hook away.
+    pub fn detach(&mut self, program: &str) {
+        self.links.retain(|(name, _)| *name != program);
+    }
+
+    /// Runs `ip` with these arguments on the host.
+    pub fn ip(&self, args: &str) {
+        self.netns.ip(args);
     }
 
     /// Runs `f` as a program of the host.
