@@ -11,11 +11,18 @@ mod lab;
 #[path = "lab/client.rs"]
 mod client;
 
+#[path = "support"]
+mod support {
+    #[expect(dead_code, reason = "shared with the source tests, of which this needs a part")]
+    pub mod apiserver;
+}
+
 #[path = "lab/cases"]
 mod cases {
     mod agent;
     mod backends;
     mod configured;
+    mod kube;
     mod lifecycle;
     mod pods;
     mod reach;

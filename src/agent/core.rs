@@ -93,13 +93,15 @@ impl Core {
             let now = Instant::now();
             let due = [self.sync.due(now), self.retries.next(), Some(publish)];
             let due = due.into_iter().flatten().min().unwrap_or(now);
+            // What other nodes say of themselves all the time is no reason to report anew.
+            let mut moved = true;
             tokio::select! {
                 () = &mut stop => return,
                 Some(change) = inputs.changes.recv() => {
-                    self.take(change);
+                    moved = self.take(change);
                     for _ in 1..CHANGES {
                         let Ok(change) = inputs.changes.try_recv() else { break };
-                        self.take(change);
+                        moved |= self.take(change);
                     }
                 }
                 Some(command) = inputs.commands.recv() => {
@@ -109,7 +111,7 @@ impl Core {
                 Ok(()) = inputs.source.changed() => {}
                 () = tokio::time::sleep_until(due.into()) => {}
             }
-            self.work(&inputs.view.borrow_and_update().clone()).await;
+            moved |= self.work(&inputs.view.borrow_and_update().clone()).await;
             let now = Instant::now();
             if publish <= now {
                 let source = inputs.source.borrow().clone();
@@ -117,16 +119,18 @@ impl Core {
                 self.publish(&source, &view);
                 // Idle, the ages in the status are refreshed now and then.
                 publish = now + Duration::from_secs(5);
-            } else {
+            } else if moved {
                 publish = publish.min(now + PUBLISH);
             }
         }
     }
 
-    fn take(&mut self, change: Change) {
+    /// Returns whether anything is different now, also that something is listed.
+    fn take(&mut self, change: Change) -> bool {
         let (kind, action) = name(&change);
         self.metrics.event(kind.name(), action);
-        match kind {
+        let listed = matches!(change, Change::Listed(..));
+        let changed = match kind {
             Kind::Service | Kind::EndpointSlice => {
                 let changed = self.sync.change(change) as u64;
                 if changed > 0 {
@@ -136,15 +140,19 @@ impl Core {
                     self.health.queued();
                     self.queued.get_or_insert_with(Instant::now);
                 }
+                changed > 0
             }
             Kind::Node => {
-                if self.nodes.change(change) {
+                let changed = self.nodes.change(change);
+                if changed {
                     self.node_changed();
                 }
+                changed
             }
             // Host ports and egress policies will look at pods.
-            Kind::Pod => {}
-        }
+            Kind::Pod => false,
+        };
+        changed || listed
     }
 
     fn node_changed(&mut self) {
@@ -177,9 +185,12 @@ impl Core {
         }
     }
 
-    async fn work(&mut self, view: &View) {
+    /// Returns whether there was any.
+    async fn work(&mut self, view: &View) -> bool {
         let now = Instant::now();
-        for task in self.retries.due(now) {
+        let tasks = self.retries.due(now);
+        let mut worked = !tasks.is_empty();
+        for task in tasks {
             if view.links.is_empty() {
                 // The first view is on its way and does all of this.
                 self.retries.done(&task);
@@ -198,7 +209,9 @@ impl Core {
         if self.sync.due(now).is_some_and(|due| due <= now) {
             let step = block_in_place(|| self.sync.step(now));
             self.stepped(step);
+            worked = true;
         }
+        worked
     }
 
     async fn attempt(&mut self, task: Task, view: &View) -> anyhow::Result<()> {

@@ -116,3 +116,40 @@ impl Nodes {
         Ok(outcome?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(name: &str, zone: &str) -> Object {
+        let label = ("topology.kubernetes.io/zone".to_owned(), zone.to_owned());
+        Object::Node(Node {
+            name: name.to_owned(),
+            addresses: Vec::new(),
+            pod_cidrs: Vec::new(),
+            labels: [label].into(),
+            taints: Vec::new(),
+            deleting: false,
+        })
+    }
+
+    #[test]
+    fn a_heartbeat_is_no_change() {
+        let mut nodes = Nodes::default();
+        let list = |zone| Change::Listed(Kind::Node, vec![node("n1", zone), node("n2", "a")]);
+        assert!(nodes.change(list("a")));
+        assert!(!nodes.change(Change::Set(node("n1", "a"))));
+        assert!(!nodes.change(list("a")));
+        assert!(nodes.change(Change::Set(node("n1", "b"))));
+        assert!(nodes.change(list("a")), "listed as it was before");
+        assert!(nodes.change(Change::Removed(ObjectKey::Node("n2".to_owned()))));
+        assert!(!nodes.change(Change::Removed(ObjectKey::Node("n2".to_owned()))));
+    }
+
+    #[test]
+    fn an_empty_list_is_news_once() {
+        let mut nodes = Nodes::default();
+        assert!(nodes.change(Change::Listed(Kind::Node, Vec::new())));
+        assert!(!nodes.change(Change::Listed(Kind::Node, Vec::new())));
+    }
+}

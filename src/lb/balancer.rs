@@ -1,23 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The desired and the written state of all services, and the plans between the two.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod planning;
+
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::adopt::Adopted;
 use super::claims::Claims;
-use super::endpoints::{Candidate, Ranges, candidates};
-use super::frontends::{Serve, families, frontends};
-use super::list::{List, ListKey};
+use super::frontends::Serve;
 use super::objects::Objects;
 use super::plan::{Actual, Gone, Plan, Totals, Write};
 use super::record::{Record, end};
 use super::targets::{Target, Targets, TargetsFull};
-use crate::abi::{
-    Addr, Backend, SERVICE_AFFINITY, SERVICE_HAS_ENDPOINTS, Service, ServiceKey, ServiceKind,
-    SlotRange, TargetStatus,
-};
-use crate::model::{self, EndpointSlice, ObjectName, Problem, Protocol, TrafficPolicy};
+use crate::abi::{Addr, Backend, ServiceKey, TargetStatus};
+use crate::model::{self, EndpointSlice, ObjectName, Problem, Protocol};
 
 /// What of this node the choice of endpoints depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -260,171 +257,6 @@ impl Balancer {
                 slots: &list.slots,
             })
         })
-    }
-
-    /// Takes services from the dirty ones and decides whose their frontends are. Whoever gets one
-    /// that another gave up is part of the batch.
-    fn settle_claims(&mut self, limit: usize) -> BTreeSet<ObjectName> {
-        let mut batch = BTreeSet::new();
-        while batch.len() < limit
-            && let Some(name) = self.objects.dirty.pop_first()
-        {
-            batch.insert(name);
-        }
-        let mut wanted: BTreeMap<ObjectName, BTreeSet<ServiceKey>> = BTreeMap::new();
-        let mut work: Vec<ObjectName> = batch.iter().cloned().collect();
-        while let Some(name) = work.pop() {
-            let wants = self.wanted_keys(&name);
-            let has = self.records.get(&name).map_or(&[][..], |record| &record.frontends);
-            let has = has.iter().map(|(key, _)| *key).chain(self.claims.waits(&name));
-            let unwanted: Vec<ServiceKey> = has.filter(|key| !wants.contains(key)).collect();
-            for key in unwanted {
-                for heir in self.claims.release(&key, &name) {
-                    self.objects.dirty.remove(&heir);
-                    if batch.insert(heir.clone()) {
-                        work.push(heir);
-                    }
-                }
-            }
-            wanted.insert(name, wants);
-        }
-        for (name, keys) in wanted {
-            for key in keys {
-                self.claims.claim(key, &name);
-            }
-        }
-        batch
-    }
-
-    fn wanted_keys(&self, name: &ObjectName) -> BTreeSet<ServiceKey> {
-        let Some(service) = self.objects.service(name) else {
-            return BTreeSet::new();
-        };
-        let lists = families(service).flat_map(|v6| service.ports.iter().map(move |p| (v6, p)));
-        let serve = &self.context.serve;
-        lists.flat_map(|(v6, port)| frontends(service, port, v6, serve).into_keys()).collect()
-    }
-
-    fn plan_service(&mut self, name: ObjectName) -> Plan {
-        let mut plan = Plan {
-            service: Some(name.clone()),
-            triggered: self.objects.take_triggered(&name),
-            ..Plan::default()
-        };
-        let mut record = self.records.remove(&name).unwrap_or_default();
-        self.totals.subtract(&record.totals);
-        self.short.remove(&name);
-
-        let mut stale = std::mem::take(&mut record.lists);
-        let mut entries = BTreeMap::new();
-        let mut no_local = Totals::default();
-        let objects = std::mem::take(&mut self.objects);
-        if let Some(service) = objects.service(&name) {
-            for v6 in families(service) {
-                for port in &service.ports {
-                    let key = ListKey { port: port.port, protocol: port.protocol, v6 };
-                    if record.lists.iter().any(|list| list.key == key) {
-                        continue;
-                    }
-                    let mut ours = frontends(service, port, v6, &self.context.serve);
-                    ours.retain(|key, _| self.claims.owner(key) == Some(&name));
-                    let wanted = candidates(objects.slices(&name), port, v6, &self.context.node);
-                    let mut list = match stale.iter().position(|list| list.key == key) {
-                        Some(place) => stale.swap_remove(place),
-                        None => self.start_list(key, &ours, &mut record),
-                    };
-                    let ranges = self.update(&name, &mut list, &wanted, &mut plan, &mut record);
-                    let value = |kind| value(service, &list, ranges, kind);
-                    entries.extend(ours.into_iter().map(|(key, kind)| (key, value(kind))));
-                    count_no_local(service, ranges, &mut no_local);
-                    record.lists.push(list);
-                }
-            }
-        }
-        self.objects = objects;
-        for list in stale {
-            list.drop_into(&mut plan, &mut record.garbage);
-        }
-        let claims = &self.claims;
-        let is_anothers = |key: &ServiceKey| claims.is_anothers(key, Some(&name));
-        record.finish(entries, is_anothers, &mut plan);
-        record.totals = record.count();
-        record.totals.add(&no_local);
-        self.totals.add(&record.totals);
-        if !record.is_empty() {
-            self.records.insert(name, record);
-        }
-        plan
-    }
-
-    /// A list for frontends `ours`: the one an earlier agent had for them, or a new one.
-    fn start_list(
-        &mut self,
-        key: ListKey,
-        ours: &BTreeMap<ServiceKey, ServiceKind>,
-        record: &mut Record,
-    ) -> List {
-        if let Some(found) = self.adopted.find(key, ours.keys()) {
-            record.frontends.extend(found.frontends.into_iter().map(|(k, v)| (k, Some(v))));
-            record.garbage.extend(found.garbage);
-            return found.list;
-        }
-        self.last_id += 1;
-        List::new(key, self.last_id)
-    }
-
-    fn update(
-        &mut self,
-        name: &ObjectName,
-        list: &mut List,
-        wanted: &[Candidate],
-        plan: &mut Plan,
-        record: &mut Record,
-    ) -> Ranges {
-        let known = &mut self.adopted.states;
-        let (classes, out) =
-            list.update(wanted, &mut self.targets, known, plan, &mut record.garbage);
-        if out > 0 {
-            *self.short.entry(name.clone()).or_default() += out;
-        }
-        classes
-    }
-}
-
-/// What `services` holds for one frontend.
-fn value(service: &model::Service, list: &List, ranges: Ranges, kind: ServiceKind) -> Service {
-    let (outside, inside) = match kind {
-        // Not served to the outside: a packet for it that comes in from there is not ours.
-        ServiceKind::ClusterIp => (SlotRange::default(), ranges.under(service.internal_policy)),
-        _ => (ranges.under(service.external_policy), ranges.cluster),
-    };
-    let mut flags = 0;
-    if ranges.cluster.count > 0 {
-        flags |= SERVICE_HAS_ENDPOINTS;
-    }
-    if service.affinity_timeout.is_some() {
-        flags |= SERVICE_AFFINITY;
-    }
-    Service {
-        id: list.id,
-        generation: list.generation,
-        outside,
-        inside,
-        flags,
-        kind: kind as u8,
-        algorithm: 0,
-        affinity_timeout: service.affinity_timeout.unwrap_or(0),
-        maglev_offset: 0,
-        maglev_size: 0,
-    }
-}
-
-fn count_no_local(service: &model::Service, ranges: Ranges, totals: &mut Totals) {
-    if ranges.cluster.count > 0 && ranges.local.count == 0 {
-        let external = service.r#type != model::ServiceType::ClusterIp;
-        totals.no_local_external +=
-            u64::from(external && service.external_policy == TrafficPolicy::Local);
-        totals.no_local_internal += u64::from(service.internal_policy == TrafficPolicy::Local);
     }
 }
 

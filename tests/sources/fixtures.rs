@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Every answer of a real API server in `tests/fixtures/apiserver-1.36` is decoded.
 
+mod watches;
+
 use std::fs;
 use std::path::PathBuf;
 
@@ -11,8 +13,7 @@ use culvert::model::{
     ObjectKey, ObjectName, Pod, Protocol, Service, ServicePort, ServiceType, SlicePort,
     TrafficPolicy,
 };
-use kube::api::{ObjectList, WatchEvent};
-use kube::core::Status;
+use kube::api::ObjectList;
 
 /// Each file is named by the test that reads it, so that none is forgotten.
 const READ: [&str; 19] = [
@@ -196,105 +197,6 @@ fn the_listed_nodes_and_pods_are_understood() {
     );
 }
 
-#[test]
-fn the_watched_services_are_understood_line_by_line() {
-    let end = "bookmark 363";
-    let web = |step, ingress| format!("{step} Service(shop/web) ports 2 ingress {ingress}");
-    let changes = [
-        web("added", 0),
-        "added not ours: Headless".to_owned(),
-        "added not ours: ExternalName".to_owned(),
-        "added Service(shop/manual) ports 1 ingress 0".to_owned(),
-        web("modified", 1),
-        "deleted Service(shop/manual)".to_owned(),
-    ];
-    let mut plain = changes.to_vec();
-    plain.push(end.into());
-    assert_eq!(watch::<wire::Service>("watch-services"), plain);
-
-    let mut streamed = vec![
-        "added Service(default/kubernetes) ports 1 ingress 0".to_owned(),
-        "bookmark 297, end of list".to_owned(),
-    ];
-    streamed.extend(changes);
-    streamed.extend([end.to_owned(), end.to_owned()]);
-    assert_eq!(watch::<wire::Service>("watchlist-services"), streamed);
-}
-
-#[test]
-fn the_watched_slices_are_understood_line_by_line() {
-    let changes = [
-        // Endpoints and ports are null at first.
-        "added Slice(shop/web-x4h4n) endpoints 0 ready 0 ports 0",
-        "added not ours: Headless",
-        "added Slice(shop/manual-1) endpoints 2 ready 1 ports 1",
-        "modified Slice(shop/web-x4h4n) endpoints 1 ready 1 ports 2",
-        "modified not ours: Headless",
-        "modified Slice(shop/web-x4h4n) endpoints 2 ready 2 ports 2",
-        "modified not ours: Headless",
-        "modified not ours: Headless",
-        "modified Slice(shop/web-x4h4n) endpoints 2 ready 1 ports 2",
-    ];
-    let mut plain = changes.to_vec();
-    plain.extend(["bookmark 354", "bookmark 354"]);
-    assert_eq!(watch::<wire::EndpointSlice>("watch-endpointslices"), plain);
-
-    let mut streamed = vec!["bookmark 297, end of list"];
-    streamed.extend(changes);
-    streamed.push("bookmark 354");
-    assert_eq!(watch::<wire::EndpointSlice>("watchlist-endpointslices"), streamed);
-}
-
-#[test]
-fn the_watched_nodes_and_pods_are_understood_line_by_line() {
-    assert_eq!(
-        watch::<wire::Node>("watch-nodes"),
-        ["modified Node(\"n1\") zone zone-9", "bookmark 363", "bookmark 363"]
-    );
-    assert_eq!(
-        watch::<wire::Node>("watchlist-nodes"),
-        [
-            "added Node(\"n1\") zone zone-1",
-            "added Node(\"n2\") zone zone-2",
-            "bookmark 297, end of list",
-            "modified Node(\"n1\") zone zone-9",
-            "bookmark 363",
-        ]
-    );
-    let changes = [
-        "added Pod(shop/web-85c579b9b4-cqpgs) node None ips 0",
-        "added Pod(shop/web-85c579b9b4-897jw) node None ips 0",
-        "modified Pod(shop/web-85c579b9b4-897jw) node Some(\"n1\") ips 0",
-        "modified Pod(shop/web-85c579b9b4-897jw) node Some(\"n1\") ips 1",
-        "modified Pod(shop/web-85c579b9b4-cqpgs) node Some(\"n2\") ips 0",
-        "modified Pod(shop/web-85c579b9b4-cqpgs) node Some(\"n2\") ips 1",
-        "modified Pod(shop/web-85c579b9b4-cqpgs) node Some(\"n2\") ips 1",
-    ];
-    let mut plain = changes.to_vec();
-    plain.push("bookmark 363");
-    assert_eq!(watch::<wire::Pod>("watch-pods"), plain);
-
-    let mut streamed = vec!["bookmark 297, end of list"];
-    streamed.extend(changes);
-    streamed.extend(["bookmark 363", "bookmark 363"]);
-    assert_eq!(watch::<wire::Pod>("watchlist-pods"), streamed);
-}
-
-#[test]
-fn errors_are_understood() {
-    for (name, code, reason) in [
-        ("error-401", 401, "Unauthorized"),
-        ("error-403", 403, "Forbidden"),
-        ("error-404", 404, "NotFound"),
-    ] {
-        let status: Status = serde_json::from_str(&read(name)).unwrap();
-        assert_eq!((status.code, status.reason.as_str()), (code, reason), "{name}");
-    }
-    assert_eq!(watch::<wire::Service>("error-410-watch"), ["error 410 Expired"]);
-    let version: serde_json::Value = serde_json::from_str(&read("version")).unwrap();
-    assert_eq!((&version["major"], &version["minor"]), (&"1".into(), &"36".into()));
-}
-
 fn directory() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/apiserver-1.36")
 }
@@ -307,50 +209,6 @@ fn list<T: Wire + Clone>(name: &str) -> Vec<Decoded> {
     let list: ObjectList<T> = serde_json::from_str(&read(name)).unwrap();
     let mut decoder = Decoder::default();
     list.items.iter().map(|item| item.decode(&mut decoder).unwrap()).collect()
-}
-
-/// One line in words for each line of the file.
-fn watch<T: Wire + Clone>(name: &str) -> Vec<String> {
-    let mut decoder = Decoder::default();
-    let mut decode = |step: &str, object: T| match object.decode(&mut decoder).unwrap() {
-        Decoded::NotOurs(_, why) => format!("{step} not ours: {why:?}"),
-        Decoded::Ours(decoded) => {
-            let key = object.key(&mut decoder).unwrap();
-            format!("{step} {key:?} {}", outline(&decoded))
-        }
-    };
-    let text = read(name);
-    text.lines()
-        .map(|line| match serde_json::from_str(line).unwrap() {
-            WatchEvent::Added(object) => decode("added", object),
-            WatchEvent::Modified(object) => decode("modified", object),
-            WatchEvent::Deleted(object) => {
-                format!("deleted {:?}", object.key(&mut Decoder::default()).unwrap())
-            }
-            WatchEvent::Bookmark(bookmark) => {
-                let last = bookmark.metadata.annotations.contains_key("k8s.io/initial-events-end");
-                let version = bookmark.metadata.resource_version;
-                format!("bookmark {version}{}", if last { ", end of list" } else { "" })
-            }
-            WatchEvent::Error(status) => format!("error {} {}", status.code, status.reason),
-        })
-        .collect()
-}
-
-fn outline(object: &Object) -> String {
-    match object {
-        Object::Service(service) => {
-            format!("ports {} ingress {}", service.ports.len(), service.ingress.len())
-        }
-        Object::Slice(slice) => format!(
-            "endpoints {} ready {} ports {}",
-            slice.endpoints.len(),
-            slice.endpoints.iter().filter(|endpoint| endpoint.ready).count(),
-            slice.ports.len()
-        ),
-        Object::Node(node) => format!("zone {}", node.zone().unwrap()),
-        Object::Pod(pod) => format!("node {:?} ips {}", pod.node, pod.ips.len()),
-    }
 }
 
 fn kubernetes() -> Service {
