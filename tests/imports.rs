@@ -149,6 +149,35 @@ fn no_file_names_a_package_registry() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// Each dependency has its line with a reason, and no line is about one that is gone.
+#[test]
+fn every_dependency_is_explained() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |name: &str| fs::read_to_string(root.join(name)).expect(name);
+    let mut section = String::new();
+    let mut used = BTreeSet::new();
+    for line in read("Cargo.toml").lines() {
+        if line.starts_with('[') {
+            section = line.to_owned();
+        } else if section.ends_with("dependencies]")
+            && let Some((name, _)) = line.split_once(" = ")
+        {
+            used.insert(name.to_owned());
+        }
+    }
+    let explained: BTreeSet<String> = read("docs/dependencies.md")
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.split(" | ").next())
+        .flat_map(|cell| {
+            cell.replace("(*plugin*)", "").split(", ").map(str::to_owned).collect::<Vec<_>>()
+        })
+        .map(|name| name.trim().to_owned())
+        .filter(|name| name != "crate")
+        .collect();
+    assert!(used.len() > 20);
+    assert_eq!(used, explained);
+}
+
 /// Sources of every language we write, wherever they lie; generated headers are not ours.
 fn all_sources() -> Vec<(PathBuf, String)> {
     let mut found = sources(".", &["rs", "c", "h", "sh", "py"]);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Pure: for every feature what was asked for, what is in effect, and why the two differ.
 
+use anyhow::{Result, ensure};
+
 use super::status::{Feature, Features};
 use crate::config::{Acceleration, Algorithm, Config, KubeProxyReplacement, LbMode, RoutingMode};
 use crate::datapath::probe::Probe;
@@ -17,6 +19,29 @@ pub fn context(config: &Config) -> Context {
         external: replaces && config.external_ips,
     };
     Context { serve, ..Context::of(&config.node_name) }
+}
+
+/// What the kernel must have for `kubeProxyReplacement: true`.
+const REQUIRED: [&str; 5] =
+    ["cgroup2", "socket address programs", "socket storage", "fib lookup", "ring buffer"];
+
+/// `kubeProxyReplacement: true` is all or nothing.
+///
+/// # Errors
+/// The kernel lacks something; the text names it.
+pub fn check(config: &Config, probe: &Probe) -> Result<()> {
+    if config.kube_proxy_replacement != KubeProxyReplacement::True {
+        return Ok(());
+    }
+    let missing: Vec<&str> = probe.missing(&REQUIRED).iter().map(|feature| feature.name).collect();
+    ensure!(
+        missing.is_empty(),
+        "kernel {} lacks what `kubeProxyReplacement: true` needs: {}; use `partial`, see \
+         `culvert probe`",
+        probe.kernel,
+        missing.join(", ")
+    );
+    Ok(())
 }
 
 /// Whether the kernel has what forwarding past the host's stack takes.
@@ -100,4 +125,45 @@ fn host_routing(config: &Config, probe: &Probe) -> Feature {
     let missing = probe.missing(&["fib lookup", "redirect_neigh", "redirect_peer"]);
     let missing: Vec<&str> = missing.iter().map(|feature| feature.name).collect();
     Feature::instead("BPF", "Legacy", format!("the kernel lacks {}", missing.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::datapath::probe;
+
+    /// What this machine's kernel would be without some features.
+    fn without(names: &[&str]) -> Probe {
+        let mut probe = probe::run(std::path::Path::new("/nowhere"));
+        for feature in &mut probe.features {
+            feature.present = !names.contains(&feature.name);
+        }
+        probe
+    }
+
+    #[test]
+    fn true_needs_everything_and_partial_says_what_is_off() {
+        let probe = without(&["socket storage", "redirect_neigh", "tcx"]);
+        let mut config = Config::default();
+        let error = check(&config, &probe).unwrap_err().to_string();
+        assert!(error.contains("needs: socket storage; use `partial`"), "{error}");
+        check(&config, &without(&["redirect_neigh", "tcx"])).unwrap();
+
+        config.kube_proxy_replacement = KubeProxyReplacement::Partial;
+        check(&config, &probe).unwrap();
+        let features = of(&config, &probe, false);
+        assert_eq!(features.kube_proxy_replacement.reason, "without socket load balancing");
+        assert_eq!(features.socket_lb.effective, "Disabled");
+        assert_eq!(features.host_routing.effective, "Legacy");
+        assert_eq!(features.host_routing.reason, "the kernel lacks redirect_neigh");
+        assert_eq!(of(&config, &without(&[]), true).host_routing.effective, "BPF");
+    }
+
+    #[test]
+    fn every_required_feature_is_probed() {
+        let names: Vec<&str> = without(&[]).features.iter().map(|each| each.name).collect();
+        for name in REQUIRED {
+            assert!(names.contains(&name), "{name}");
+        }
+    }
 }

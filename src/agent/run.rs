@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{broadcast, mpsc, watch};
 
@@ -22,15 +22,10 @@ use super::uplinks::Uplinks;
 use super::{Handle, report, status};
 use crate::config::{Config, KubeProxyReplacement, RoutingMode, Source};
 use crate::datapath::netlink::{self, Filter, Routes, View};
-use crate::datapath::probe::Probe;
 use crate::datapath::{Datapath, Options, host, probe, sysctl};
 use crate::k8s::{kube, manifests};
 use crate::model::{Change, Problem, SourceStatus};
 use crate::serve::{self, Health, Metrics, Shared};
-
-/// What the kernel must have for `kubeProxyReplacement: true`.
-const REQUIRED: [&str; 5] =
-    ["cgroup2", "socket address programs", "socket storage", "fib lookup", "ring buffer"];
 
 /// Changes that may queue up before a source has to wait.
 const CHANGES: usize = 4096;
@@ -50,7 +45,7 @@ pub async fn run(config: Config) -> Result<()> {
 
     host::mount_bpffs(bpffs_of(&config)).context("cannot mount a bpffs")?;
     let probe = probe::run(&config.bpf_root);
-    check(&config, &probe)?;
+    features::check(&config, &probe)?;
 
     let mut problems = Vec::new();
     let mut note = |subject: &str, error: anyhow::Error| {
@@ -195,23 +190,6 @@ pub async fn run(config: Config) -> Result<()> {
         tracing::info!("stopping; the datapath goes on");
     };
     core.run(Inputs { changes, source, commands, view }, stop).await;
-    Ok(())
-}
-
-/// `kubeProxyReplacement: true` is all or nothing.
-fn check(config: &Config, probe: &Probe) -> Result<()> {
-    if config.kube_proxy_replacement != KubeProxyReplacement::True {
-        return Ok(());
-    }
-    let missing: Vec<&str> = probe.missing(&REQUIRED).iter().map(|feature| feature.name).collect();
-    if !missing.is_empty() {
-        bail!(
-            "kernel {} lacks what `kubeProxyReplacement: true` needs: {}; use `partial`, see \
-             `culvert probe`",
-            probe.kernel,
-            missing.join(", ")
-        );
-    }
     Ok(())
 }
 

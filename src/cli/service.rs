@@ -14,6 +14,9 @@ use crate::view::ServiceRow;
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
     /// Every frontend with its backends; needs no agent
+    ///
+    /// The id is that of the backend list, which all frontends of one service port and family
+    /// share; flows and events name it too. It stays the same when the agent restarts.
     #[command(visible_alias = "ls")]
     List {
         #[command(flatten)]

@@ -34,3 +34,47 @@ impl Config {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use zerocopy::IntoBytes as _;
+
+    use super::*;
+    use crate::config::keys;
+
+    /// Keys that programs obey, with another value than the default.
+    const KEYS: &[(&str, &str)] = &[
+        ("kubeProxyReplacement", "false"),
+        ("nodePort.enabled", "false"),
+        ("nodePort.range", "30000,60000"),
+        ("nodePort.bindProtection", "false"),
+        ("socketLB.enabled", "false"),
+        ("socketLB.hostNamespaceOnly", "true"),
+        ("bpf.hostLegacyRouting", "true"),
+        ("bpf.sourceCheck", "false"),
+        ("bpf.snatPortRange", "40000,50000"),
+        ("bpf.hairpinIPv4", "169.254.1.1"),
+        ("bpf.hairpinIPv6", "fe80::1"),
+        ("flowTimeouts.tcpSyn", "7s"),
+        ("flowTimeouts.tcpEstablished", "7s"),
+        ("flowTimeouts.tcpClosing", "7s"),
+        ("flowTimeouts.udpUnreplied", "7s"),
+        ("flowTimeouts.udpStream", "7s"),
+    ];
+
+    #[test]
+    fn each_key_that_programs_obey_reaches_them() {
+        let bytes = |config: &Config| config.datapath(1, true).as_bytes().to_vec();
+        let mut seen = vec![bytes(&Config::default())];
+        for (name, value) in KEYS {
+            let mut config = Config::default();
+            (keys::find(name).unwrap().set)(&mut config, value).unwrap();
+            // `false` switches NodePorts off and nothing else here.
+            if *name != "nodePort.enabled" {
+                assert!(!seen.contains(&bytes(&config)), "{name}");
+            }
+            seen.push(bytes(&config));
+        }
+        assert_eq!(Config::default().datapath(1, false).bpf_host_routing, 0);
+    }
+}
