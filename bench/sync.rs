@@ -64,7 +64,7 @@ fn measure(services: usize, dir: &Path, root: &Path) -> Result<()> {
         programs_off: Default::default(),
         force_clsact: false,
     })?;
-    let node = Node { node: "node-0".into(), zone: None };
+    let node = Node::of("node-0");
     let mut sync = ServiceSync::adopt(Arc::clone(datapath.maps()), node, &[])?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
 

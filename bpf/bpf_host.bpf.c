@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* bpf_host: external devices. Service traffic from outside, and the way into pods. */
 #include "lib/common.h"
+#include "lib/icmp_error.h"
 #include "lib/pod.h"
 
 /* A packet from the wire: flow, then a pod of this node, then a service, then the stack. */
@@ -19,6 +20,12 @@ static __always_inline int enter_node(struct __sk_buff *skb, struct packet *pack
 			return done;
 	}
 
+	if (parsed == PARSED_L3) {
+		done = icmp_translate(skb, packet, v6);
+		if (done != VERDICT_NONE)
+			return done;
+	}
+
 	endpoint = endpoint_lookup(&packet->key.daddr);
 	if (endpoint) {
 		if (parsed == PARSED_L4) {
@@ -33,8 +40,11 @@ static __always_inline int enter_node(struct __sk_buff *skb, struct packet *pack
 		done = balance(skb, packet);
 		if (done != VERDICT_NONE)
 			return done;
+		done = pod_keep_apart(skb, packet, ZONE_HOST, 0, now);
+		if (done != VERDICT_NONE)
+			return done;
 	}
-	return verdict(OUTCOME_STACK, TC_ACT_OK);
+	return verdict(OUTCOME_STACK, TC_ACT_UNSPEC);
 }
 
 SEC("tc")
@@ -43,6 +53,11 @@ int from_netdev(struct __sk_buff *skb)
 	struct packet packet = {.key.zone = ZONE_WIRE};
 	int decided;
 
+	output_forget(skb);
+	/* Flooded by a switch, or for a VLAN device above this one, which has a program itself. */
+	if (skb->pkt_type != PACKET_HOST || skb->vlan_present)
+		return report(skb, &packet, HOOK_FROM_NETDEV,
+			      verdict(OUTCOME_STACK, TC_ACT_UNSPEC));
 	switch (skb->protocol) {
 	case bpf_htons(ETH_P_IP):
 		decided = enter_node(skb, &packet, false);
@@ -51,7 +66,7 @@ int from_netdev(struct __sk_buff *skb)
 		decided = enter_node(skb, &packet, true);
 		break;
 	default:
-		decided = verdict(OUTCOME_STACK, TC_ACT_OK);
+		decided = verdict(OUTCOME_STACK, TC_ACT_UNSPEC);
 		break;
 	}
 	return report(skb, &packet, HOOK_FROM_NETDEV, decided);
@@ -60,18 +75,18 @@ int from_netdev(struct __sk_buff *skb)
 /* A packet from the host's own stack. */
 static __always_inline int leave_node(struct __sk_buff *skb, struct packet *packet, const bool v6)
 {
+	const enum parsed parsed = packet_parse(skb, packet, v6);
 	const __u32 now = clock_ticks();
-	int done;
+	int done = VERDICT_NONE;
 
-	if (packet_parse(skb, packet, v6) == PARSED_L4) {
+	if (parsed == PARSED_L4) {
 		done = translate_from_host(skb, packet, now, v6);
-		if (done != VERDICT_NONE)
-			return done;
-		done = pod_keep_apart(skb, packet, ZONE_WIRE, 0, now);
-		if (done != VERDICT_NONE)
-			return done;
+		if (done == VERDICT_NONE)
+			done = pod_keep_apart(skb, packet, ZONE_WIRE, 0, now);
+	} else if (parsed == PARSED_L3) {
+		done = icmp_translate(skb, packet, v6);
 	}
-	return verdict(OUTCOME_STACK, TC_ACT_OK);
+	return done != VERDICT_NONE ? done : verdict(OUTCOME_STACK, TC_ACT_UNSPEC);
 }
 
 SEC("tc")
@@ -81,7 +96,7 @@ int to_netdev(struct __sk_buff *skb)
 	int decided;
 
 	if (output_is_finished(skb))
-		return TC_ACT_OK;
+		return TC_ACT_UNSPEC;
 	switch (skb->protocol) {
 	case bpf_htons(ETH_P_IP):
 		decided = leave_node(skb, &packet, false);
@@ -90,7 +105,7 @@ int to_netdev(struct __sk_buff *skb)
 		decided = leave_node(skb, &packet, true);
 		break;
 	default:
-		return TC_ACT_OK;
+		return TC_ACT_UNSPEC;
 	}
 	return report(skb, &packet, HOOK_TO_NETDEV, decided);
 }

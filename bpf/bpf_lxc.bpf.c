@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* bpf_lxc: the host side of a pod's veth pair. */
 #include "lib/common.h"
+#include "lib/icmp_error.h"
 #include "lib/neighbour.h"
 #include "lib/pod.h"
 #include "lib/pod_leave.h"
@@ -31,10 +32,16 @@ static __always_inline int leave_pod(struct __sk_buff *skb, struct packet *packe
 		case POD_SOURCE_OWN:
 			break;
 		case POD_SOURCE_LINK:
-			return verdict(OUTCOME_STACK, TC_ACT_OK);
+			return verdict(OUTCOME_STACK, TC_ACT_UNSPEC);
 		case POD_SOURCE_FOREIGN:
 			return verdict_drop(DROP_SPOOFED);
 		}
+	}
+
+	if (parsed == PARSED_L3) {
+		done = icmp_translate(skb, packet, v6);
+		if (done != VERDICT_NONE)
+			return done;
 	}
 
 	endpoint = endpoint_lookup(&packet->key.daddr);
@@ -47,7 +54,7 @@ static __always_inline int leave_pod(struct __sk_buff *skb, struct packet *packe
 		return pod_deliver(skb, packet, endpoint, v6);
 	}
 	if (pod_is_multicast(&packet->key.daddr))
-		return verdict(OUTCOME_STACK, TC_ACT_OK);
+		return verdict(OUTCOME_STACK, TC_ACT_UNSPEC);
 
 	if (parsed == PARSED_L4) {
 		done = balance(skb, packet);
@@ -57,7 +64,14 @@ static __always_inline int leave_pod(struct __sk_buff *skb, struct packet *packe
 		if (done != VERDICT_NONE)
 			return done;
 	}
-	return pod_route(skb, packet);
+	done = pod_route(skb, packet);
+	if (parsed == PARSED_L4 && done == verdict(OUTCOME_STACK, TC_ACT_UNSPEC)) {
+		const int apart = pod_keep_apart(skb, packet, ZONE_HOST, 0, now);
+
+		if (apart != VERDICT_NONE)
+			return apart;
+	}
+	return done;
 }
 
 SEC("tc")
@@ -66,6 +80,10 @@ int from_container(struct __sk_buff *skb)
 	struct packet packet = {.key.zone = ZONE_POD};
 	int decided;
 
+	output_forget(skb);
+	/* Its tag would go out of the uplink with it, into whichever network that is there. */
+	if (skb->vlan_present)
+		return report(skb, &packet, HOOK_FROM_CONTAINER, verdict_drop(DROP_MALFORMED));
 	switch (skb->protocol) {
 	case bpf_htons(ETH_P_IP):
 		decided = leave_pod(skb, &packet, false);
@@ -86,14 +104,16 @@ int from_container(struct __sk_buff *skb)
 /* What the host's stack sends to the pod: answers of the host's own servers to service clients. */
 static __always_inline int enter_pod(struct __sk_buff *skb, struct packet *packet, const bool v6)
 {
-	int done;
+	const enum parsed parsed = packet_parse(skb, packet, v6);
+	int done = VERDICT_NONE;
 
-	if (packet_parse(skb, packet, v6) == PARSED_L4) {
+	if (parsed == PARSED_L4)
 		done = translate_from_host(skb, packet, clock_ticks(), v6);
-		if (done != VERDICT_NONE)
-			return done;
-	}
-	return verdict(OUTCOME_LOCAL, TC_ACT_OK);
+	else if (parsed == PARSED_L3)
+		done = icmp_translate(skb, packet, v6);
+	if (done != VERDICT_NONE)
+		return done;
+	return verdict(OUTCOME_LOCAL, TC_ACT_UNSPEC);
 }
 
 SEC("tc")
@@ -103,7 +123,7 @@ int to_container(struct __sk_buff *skb)
 	int decided;
 
 	if (output_is_finished(skb))
-		return TC_ACT_OK;
+		return TC_ACT_UNSPEC;
 	switch (skb->protocol) {
 	case bpf_htons(ETH_P_IP):
 		decided = enter_pod(skb, &packet, false);
@@ -112,7 +132,7 @@ int to_container(struct __sk_buff *skb)
 		decided = enter_pod(skb, &packet, true);
 		break;
 	default:
-		return TC_ACT_OK;
+		return TC_ACT_UNSPEC;
 	}
 	return report(skb, &packet, HOOK_TO_CONTAINER, decided);
 }

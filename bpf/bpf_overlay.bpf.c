@@ -8,14 +8,14 @@ SEC("tc")
 int from_overlay(struct __sk_buff *skb)
 {
 	outcome_count(OUTCOME_STACK, HOOK_FROM_OVERLAY, skb->len);
-	return TC_ACT_OK;
+	return TC_ACT_UNSPEC;
 }
 
 SEC("tc")
 int to_overlay(struct __sk_buff *skb)
 {
 	outcome_count(OUTCOME_STACK, HOOK_TO_OVERLAY, skb->len);
-	return TC_ACT_OK;
+	return TC_ACT_UNSPEC;
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -18,3 +18,9 @@ pub mod uplinks;
 
 pub use command::{Command, Handle};
 pub use run::run;
+
+/// An error with all its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}

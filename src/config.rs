@@ -14,7 +14,7 @@ pub mod rules;
 mod to_abi;
 pub mod value;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -167,10 +167,10 @@ impl Config {
         }
     }
 
-    /// Whether NodePorts are served on the owned address `ip`.
-    pub fn serves_node_ports_on(&self, ip: IpAddr) -> bool {
-        let chosen = &self.node_port.addresses;
-        self.node_port.enabled && (chosen.is_empty() || chosen.iter().any(|net| net.contains(&ip)))
+    /// What the network routes by itself, IPv4 first.
+    pub fn native_routing_cidrs(&self) -> Vec<IpNet> {
+        let v4 = self.ipv4_native_routing_cidr.map(IpNet::V4);
+        v4.into_iter().chain(self.ipv6_native_routing_cidr.map(IpNet::V6)).collect()
     }
 }
 

@@ -23,6 +23,7 @@ mod record;
 mod targets;
 
 pub use balancer::{Balancer, Context, ListView};
+pub use frontends::Serve;
 pub use plan::{Actual, GRACE, Gone, Plan, Totals, Write};
 pub use targets::{Target, TargetsFull};
 

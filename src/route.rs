@@ -82,6 +82,29 @@ pub fn desired<'a>(
     (table, problems)
 }
 
+/// The pods of `nodes` that lie outside `native`, what the network is said to route by itself. A
+/// family without such a CIDR is not judged.
+pub fn outside_native<'a>(
+    nodes: impl IntoIterator<Item = &'a Node>,
+    native: &[IpNet],
+) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for node in nodes {
+        for cidr in &node.pod_cidrs {
+            let v6 = cidr.addr().is_ipv6();
+            let mut routed = native.iter().filter(|net| net.addr().is_ipv6() == v6).peekable();
+            if routed.peek().is_some() && !routed.any(|net| net.contains(cidr)) {
+                let key = if v6 { "ipv6NativeRoutingCIDR" } else { "ipv4NativeRoutingCIDR" };
+                problems.push(Problem {
+                    subject: format!("Node {}", node.name),
+                    message: format!("pod CIDR `{cidr}` lies outside `{key}`; widen that"),
+                });
+            }
+        }
+    }
+    problems
+}
+
 fn next_hop(node: &Node, cidr: &IpNet, links: &[OnLink]) -> Result<NextHop, String> {
     let v6 = cidr.addr().is_ipv6();
     let internal = |kind| kind == AddressKind::Internal;

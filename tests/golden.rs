@@ -49,7 +49,7 @@ fn check(name: &str) {
 
 fn dump(yaml: &str, origin: &str) -> String {
     let (objects, mut problems) = parse(yaml, origin);
-    let mut balancer = Balancer::new(Context { node: "here".into(), zone: None }, 1024);
+    let mut balancer = Balancer::new(Context::of("here"), 1024);
     for object in objects {
         match object {
             Object::Service(service) => drop(balancer.set_service(service)),

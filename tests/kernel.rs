@@ -26,6 +26,8 @@ mod kernel {
     mod datapath;
     mod events;
     mod host;
+    mod host_flow;
+    mod icmp;
     mod lxc;
     mod netlink;
     mod probe;

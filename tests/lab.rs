@@ -21,7 +21,9 @@ mod support {
 mod cases {
     mod agent;
     mod backends;
+    mod configured;
     mod kube;
+    mod lifecycle;
     mod pods;
     mod reach;
     mod restart;

@@ -14,4 +14,5 @@ mod sources {
     mod kube;
     mod listener;
     mod manifests;
+    mod tls;
 }

@@ -103,6 +103,8 @@ static __always_inline int balance_plan(struct __sk_buff *skb, struct scratch *s
 		return DROP_SNAT_ADDRESS;
 	plan->saddr = addr_is_v4(&plan->daddr) ? uplink->snat_v4 : uplink->snat_v6;
 	plan->own_address = 1;
+	plan->flags = FLOW_OWN_SOURCE;
+	forward->flags |= FLOW_OWN_SOURCE;
 	return addr_is_zero(&plan->saddr) ? DROP_SNAT_ADDRESS : 0;
 }
 
@@ -110,7 +112,7 @@ static __always_inline int balance_plan(struct __sk_buff *skb, struct scratch *s
 static __always_inline int balance_send(struct __sk_buff *skb, struct scratch *scratch)
 {
 	const struct flow *forward = &scratch->forward;
-	const __u8 hop = forward->kind != FLOW_STACK && scratch->packet.key.zone != ZONE_HOST;
+	const __u8 hop = !output_by_stack(forward) && scratch->packet.key.zone != ZONE_HOST;
 	const bool v4 = addr_is_v4(&scratch->packet.key.saddr);
 
 	if (v4 ? rewrite_packet(skb, &scratch->packet, forward, hop, false)
@@ -161,7 +163,7 @@ __noinline int balance_first(struct __sk_buff *skb)
 	why = balance_plan(skb, scratch, service, backend);
 	if (why)
 		return verdict_drop(why);
-	if (scratch->packet.ttl <= 1 && scratch->forward.kind != FLOW_STACK)
+	if (scratch->packet.ttl <= 1 && !output_by_stack(&scratch->forward))
 		return reject_send(skb, REJECT_TTL_EXPIRED, 0);
 	why = flow_open(skb);
 	if (why)

@@ -20,9 +20,15 @@
 #define IPPROTO_FRAGMENT 44
 #define IPPROTO_ICMPV6 58
 
-#define TC_ACT_OK 0
+/*
+ * What we do not finish goes to the next program on the device, and from the last one up the stack:
+ * TCX_NEXT, and for a clsact filter the same. TC_ACT_OK would end the chain in our favour.
+ */
+#define TC_ACT_UNSPEC (-1)
 #define TC_ACT_SHOT 2
 #define TC_ACT_REDIRECT 7
+
+#define PACKET_HOST 0
 
 #define EPERM 1
 #define ENOENT 2

@@ -37,11 +37,10 @@ struct config {
 	__u8 socket_lb;
 	__u8 socket_lb_host_only;
 	__u8 bind_protection;
-	__u8 nodeport;	   /* serve north-south traffic in bpf_host */
-	__u8 external_ips; /* serve externalIPs and LoadBalancer addresses */
+	__u8 nodeport; /* serve NodePorts */
 	__u8 bpf_host_routing;
 	__u8 spoof_check;
-	__u8 pad[5];
+	__u8 pad[6];
 };
 _Static_assert(sizeof(struct config) == 80, "config is ABI with the agent");
 

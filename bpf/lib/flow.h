@@ -43,13 +43,14 @@ enum flow_kind {
 };
 
 enum flow_flag {
-	FLOW_REPLY = 1 << 0,	 /* the direction from the server back to the client */
-	FLOW_HAIRPIN = 1 << 1,	 /* a pod that talks to itself through its service */
-	FLOW_XDP = 1 << 2,	 /* the driver hook may finish it */
-	FLOW_OPTION = 1 << 3,	 /* its next packet carries the DSR option */
-	FLOW_ADDR_ONLY = 1 << 4, /* ports stay as they are (SCTP) */
-	FLOW_NEW = 1 << 5,	 /* lives in flows_new until the handshake is done */
-	FLOW_NO_MAC = 1 << 6,	 /* l2 is unresolved: the kernel's neighbour code sends it */
+	FLOW_REPLY = 1 << 0,	  /* the direction from the server back to the client */
+	FLOW_HAIRPIN = 1 << 1,	  /* a pod that talks to itself through its service */
+	FLOW_XDP = 1 << 2,	  /* the driver hook may finish it */
+	FLOW_OPTION = 1 << 3,	  /* its next packet carries the DSR option */
+	FLOW_ADDR_ONLY = 1 << 4,  /* ports stay as they are (SCTP) */
+	FLOW_NEW = 1 << 5,	  /* lives in flows_new until the handshake is done */
+	FLOW_NO_MAC = 1 << 6,	  /* l2 is unresolved: the kernel's neighbour code sends it */
+	FLOW_OWN_SOURCE = 1 << 7, /* its source becomes the node's */
 };
 
 /* What one side has sent so far; the lifetime follows from both sides' bits. */

@@ -8,6 +8,27 @@
 #include "snat.h"
 
 /*
+ * Stores scratch->forward. Where another CPU has opened the same flow since this one missed, the
+ * other's counts: ours is taken back, and scratch->forward becomes the one to act on.
+ */
+static __always_inline long flow_open_forward(struct scratch *scratch, __u32 now)
+{
+	const struct flow_key *key = &scratch->packet.key;
+	struct flow *other;
+	long err;
+
+	err = flow_insert(&flows_new, key, &scratch->forward, BPF_NOEXIST);
+	if (err != -EEXIST)
+		return err;
+	other = bpf_map_lookup_elem(&flows_new, key);
+	if (!other || flow_expired(other, key->proto, now))
+		return flow_insert(&flows_new, key, &scratch->forward, BPF_ANY);
+	scratch->forward = *other;
+	bpf_map_delete_elem(&flows_new, &scratch->reverse_key);
+	return 0;
+}
+
+/*
  * Opens the flow of scratch->packet as scratch->plan says; scratch->forward, where the caller has
  * put the output, is then the entry to act on. Returns 0 or the drop reason.
  */
@@ -91,7 +112,7 @@ __noinline int flow_open(struct __sk_buff *skb)
 	if (reverse)
 		rewrite_prepare(&scratch->reverse_key, reverse);
 
-	if (flow_insert(&flows_new, &packet->key, forward, BPF_ANY)) {
+	if (flow_open_forward(scratch, now)) {
 		bpf_map_delete_elem(&flows_new, &scratch->reverse_key);
 		return DROP_FLOWS_FULL;
 	}

@@ -9,6 +9,7 @@
 #pragma once
 
 #include "clock.h"
+#include "endpoint.h"
 #include "flow_state.h"
 #include "scratch.h"
 
@@ -143,6 +144,7 @@ full:
 static __noinline bool flow_touch_partner(const struct flow_key *key, struct flow *flow, __u32 now)
 {
 	struct scratch *scratch = scratch_get();
+	const struct endpoint *endpoint = NULL;
 	struct flow_key partner;
 	struct flow *other;
 
@@ -162,7 +164,13 @@ static __noinline bool flow_touch_partner(const struct flow_key *key, struct flo
 	if (other && !flow_expired(other, key->proto, now))
 		return false;
 
+	if (partner.zone == ZONE_POD) {
+		endpoint = endpoint_lookup(&partner.saddr);
+		if (!endpoint)
+			return true; /* The pod is gone: nobody may send under its name. */
+	}
 	__builtin_memset(&scratch->reverse, 0, sizeof(scratch->reverse));
+	scratch->reverse.in_ifindex = endpoint ? endpoint->ifindex : 0;
 	scratch->reverse.saddr = key->daddr;
 	scratch->reverse.daddr = key->saddr;
 	scratch->reverse.sport = key->dport;
@@ -222,7 +230,8 @@ static __always_inline struct flow *flow_keep(const struct packet *packet, struc
 		bpf_map_delete_elem(&flows_new, key);
 		return NULL;
 	}
-	if ((flow->flags & FLOW_NEW) &&
+	/* A refused connection is not worth a place that only age takes away. */
+	if ((flow->flags & FLOW_NEW) && !flow_closing(flow) &&
 	    (key->proto == IPPROTO_TCP ? (bits & FLOW_TCP_ACK) && flow->tcp_peer
 				       : flow->flags & FLOW_REPLY)) {
 		flow_promote(key, flow);

@@ -60,22 +60,22 @@ static __always_inline int neighbour_arp(struct __sk_buff *skb)
 	__be32 from, to;
 
 	if (!packet_pull(skb, sizeof(*arp)))
-		return verdict(OUTCOME_STACK, TC_ACT_OK);
+		return verdict(OUTCOME_STACK, TC_ACT_UNSPEC);
 	arp = packet_data(skb);
 	if ((void *)(arp + 1) > packet_end(skb))
-		return verdict(OUTCOME_STACK, TC_ACT_OK);
+		return verdict(OUTCOME_STACK, TC_ACT_UNSPEC);
 	if (arp->operation != bpf_htons(ARP_REQUEST) || arp->protocol != bpf_htons(ETH_P_IP))
-		return verdict(OUTCOME_STACK, TC_ACT_OK);
+		return verdict(OUTCOME_STACK, TC_ACT_UNSPEC);
 
 	__builtin_memcpy(&from, arp->sender, sizeof(from));
 	__builtin_memcpy(&to, arp->target, sizeof(to));
 	/* A probe for its own address (RFC 5227) must find nobody. */
 	if (!from || from == to)
-		return verdict(OUTCOME_STACK, TC_ACT_OK);
+		return verdict(OUTCOME_STACK, TC_ACT_UNSPEC);
 	addr_set_v4(&sender, from);
 	endpoint = endpoint_lookup(&sender);
 	if (!endpoint || endpoint->ifindex != skb->ifindex)
-		return verdict(OUTCOME_STACK, TC_ACT_OK);
+		return verdict(OUTCOME_STACK, TC_ACT_UNSPEC);
 
 	arp->operation = bpf_htons(ARP_REPLY);
 	__builtin_memcpy(arp->target_mac, arp->sender_mac, ETH_ALEN);

@@ -12,6 +12,9 @@
 #define IP_OFFSET_MASK 0x1fff
 #define IP_MORE_FRAGMENTS 0x2000
 
+/* The byte whose upper half is the length of the TCP header in words of 4 bytes. */
+#define TCP_WORDS_OFFSET 12
+
 #define TCP_FLAG_FIN 0x01
 #define TCP_FLAG_SYN 0x02
 #define TCP_FLAG_RST 0x04

@@ -69,7 +69,7 @@ static __always_inline int pod_deliver(struct __sk_buff *skb, const struct packe
 {
 	/* The stack delivers, or tells the sender that the TTL ran out. */
 	if (!CONFIG.bpf_host_routing || packet->ttl <= 1)
-		return verdict(OUTCOME_STACK, TC_ACT_OK);
+		return verdict(OUTCOME_STACK, TC_ACT_UNSPEC);
 	if (rewrite_hop(skb, v6) || rewrite_macs(skb, endpoint->mac, endpoint->host_mac))
 		return verdict_drop(DROP_REWRITE);
 	return verdict(OUTCOME_LOCAL, bpf_redirect_peer(endpoint->ifindex, 0));

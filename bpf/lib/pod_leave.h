@@ -43,7 +43,7 @@ static __noinline int pod_route(struct __sk_buff *skb, const struct packet *pack
 	struct bpf_redir_neigh next = {};
 
 	if (!CONFIG.bpf_host_routing || packet->ttl <= 1)
-		return verdict(OUTCOME_STACK, TC_ACT_OK);
+		return verdict(OUTCOME_STACK, TC_ACT_UNSPEC);
 
 	fib.ifindex = skb->ifindex;
 	fib.family = v6 ? AF_INET6 : AF_INET;
@@ -61,7 +61,7 @@ static __noinline int pod_route(struct __sk_buff *skb, const struct packet *pack
 		break;
 	default:
 		/* The stack delivers it to the host, or tells the pod why it cannot be sent. */
-		return verdict(OUTCOME_STACK, TC_ACT_OK);
+		return verdict(OUTCOME_STACK, TC_ACT_UNSPEC);
 	}
 
 	next.nh_family = fib.family;

@@ -53,5 +53,5 @@ static __always_inline int report(struct __sk_buff *skb, const struct packet *pa
 	outcome_count(outcome, hook, skb->len);
 	if (outcome >= DROP_FIRST || (settings && (settings->trace & (1u << hook))))
 		report_event(skb, packet, hook, outcome);
-	return decided & 0xff;
+	return (__s8)decided;
 }

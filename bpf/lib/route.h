@@ -66,6 +66,8 @@ static __noinline int route_find(struct __sk_buff *skb, struct flow *flow)
 	case BPF_FIB_LKUP_RET_BLACKHOLE:
 	case BPF_FIB_LKUP_RET_UNREACHABLE:
 	case BPF_FIB_LKUP_RET_PROHIBIT:
+		/* No packet of this flow goes the old way: the next one looks it up again. */
+		flow->kind = 0;
 		return -1;
 	default:
 		/* A local address, or something only the stack can route. */

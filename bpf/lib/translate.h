@@ -22,6 +22,24 @@ static __always_inline bool translate_orphaned(const struct packet *packet, cons
 }
 
 /*
+ * Whether @skb comes from the pod that @flow belongs to. A pod that was made anew under its address
+ * has another device: it inherits the flow, and ends it if it knows nothing of it.
+ */
+static __always_inline bool translate_permitted(const struct __sk_buff *skb,
+						const struct packet *packet, struct flow *flow)
+{
+	const struct endpoint *endpoint;
+
+	if (!flow->in_ifindex || flow->in_ifindex == skb->ifindex)
+		return true;
+	endpoint = endpoint_lookup(&packet->key.saddr);
+	if (!endpoint || endpoint->ifindex != skb->ifindex)
+		return false;
+	flow->in_ifindex = skb->ifindex;
+	return true;
+}
+
+/*
  * Acts on @packet if it has a flow. Returns the verdict, or VERDICT_NONE when it has none that may
  * be used: the caller goes on as for a first packet.
  */
@@ -36,7 +54,7 @@ static __always_inline int translate(struct __sk_buff *skb, struct packet *packe
 	if (!flow)
 		return VERDICT_NONE;
 	packet->service = flow->service;
-	if (flow->in_ifindex && flow->in_ifindex != skb->ifindex)
+	if (!translate_permitted(skb, packet, flow))
 		return verdict_drop(DROP_SPOOFED);
 	if (translate_orphaned(packet, flow)) {
 		flow_close(&packet->key, flow);
@@ -53,9 +71,9 @@ static __always_inline int translate(struct __sk_buff *skb, struct packet *packe
 	}
 	if (flow->kind == FLOW_L2 && flow->mtu && output_too_big(skb, packet, flow->mtu))
 		return reject(skb, packet, REJECT_TOO_BIG, flow->mtu);
-	if (packet->ttl <= 1 && flow->kind != FLOW_STACK)
+	if (packet->ttl <= 1 && !output_by_stack(flow))
 		return reject(skb, packet, REJECT_TTL_EXPIRED, 0);
-	if (rewrite_packet(skb, packet, flow, flow->kind != FLOW_STACK, v6))
+	if (rewrite_packet(skb, packet, flow, !output_by_stack(flow), v6))
 		return verdict_drop(DROP_REWRITE);
 	return output_flow(skb, flow, ticked);
 }
@@ -79,5 +97,7 @@ static __always_inline int translate_from_host(struct __sk_buff *skb, struct pac
 		return VERDICT_NONE;
 	if (rewrite_packet(skb, packet, flow, 0, v6))
 		return verdict_drop(DROP_REWRITE);
-	return verdict(OUTCOME_TRANSLATED, TC_ACT_OK);
+	/* A device on top of another device has an egress program, and so may the one below. */
+	skb->tc_index = OUTPUT_FINISHED;
+	return verdict(OUTCOME_TRANSLATED, TC_ACT_UNSPEC);
 }

@@ -37,10 +37,9 @@ pub struct Config {
     pub socket_lb_host_only: u8,
     pub bind_protection: u8,
     pub nodeport: u8,
-    pub external_ips: u8,
     pub bpf_host_routing: u8,
     pub spoof_check: u8,
-    pub pad: [u8; 5],
+    pub pad: [u8; 6],
 }
 
 /// The one value of map `settings`.
@@ -74,7 +73,6 @@ same_layout!(
         socket_lb_host_only,
         bind_protection,
         nodeport,
-        external_ips,
         bpf_host_routing,
         spoof_check,
         pad

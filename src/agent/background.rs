@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::broadcast;
 
-use super::sync::chain;
+use super::chain;
 use crate::abi::{self, TICK_NANOS};
 use crate::datapath::aging::Aging;
 use crate::datapath::events::Events;

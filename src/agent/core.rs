@@ -10,6 +10,7 @@ use tokio::task::block_in_place;
 
 use super::Command;
 use super::endpoints::{Conflist, Endpoints};
+use super::features;
 use super::nodes::Nodes;
 use super::reaper::Reaper;
 use super::report::Report;
@@ -157,7 +158,7 @@ impl Core {
     fn node_changed(&mut self) {
         let this = self.config.node_name.clone();
         let zone = self.nodes.get(&this).and_then(|node| node.zone()).map(Arc::from);
-        self.sync.set_context(Context { node: this.as_str().into(), zone });
+        self.sync.set_context(Context { zone, ..features::context(&self.config) });
         self.health.node_leaving(self.nodes.leaving(&this));
         self.endpoints.set_pod_cidrs(self.nodes.pod_cidrs(&this));
         let node_ips = self.nodes.addresses(&this);
@@ -233,7 +234,7 @@ impl Core {
                 }
             }
             Task::DetachOthers => {
-                let pods = self.endpoints.list().map(|pod| pod.attachment.host_ifname());
+                let pods = self.endpoints.devices();
                 let uplinks = view.uplinks.values().map(|uplink| uplink.name.clone());
                 self.datapath.detach_others(&pods.chain(uplinks).collect())?;
                 // By now no program of an earlier agent is left to write into replaced maps.
@@ -294,7 +295,7 @@ impl Core {
         }
         self.endpoints.set_not_ready(cni);
         let mut problems = self.sync.problems();
-        problems.extend(self.nodes.problems().iter().cloned());
+        problems.extend(self.nodes.problems());
         problems.extend(self.retries.reasons().map(|(task, reason)| Problem {
             subject: task.subject().to_owned(),
             message: reason.to_owned(),

@@ -20,12 +20,13 @@ pub use conflist::{Conflist, FILE_NAME};
 pub use kernel::{Kernel, PodDevice};
 pub use store::{Endpoint, Error as StoreError};
 
+use super::chain;
 use crate::cni::api::{
     Add, Allocation, Attachment, Call, Check, Error, Gc, PodAddress, Reply, Stale, code,
 };
 use crate::cni::deletion;
 use crate::ipam::Pool;
-use store::Store;
+use store::{Damaged, Store};
 
 /// What pods get besides their addresses.
 #[derive(Clone, Debug)]
@@ -46,6 +47,8 @@ pub struct Endpoints {
     live: BTreeMap<String, Endpoint>,
     /// Addresses reserved by the first half of an ADD.
     reserved: BTreeMap<String, Attachment>,
+    /// Ids of pods that run on although their file is damaged.
+    damaged: BTreeSet<String>,
     not_ready: Option<String>,
 }
 
@@ -54,8 +57,8 @@ impl Endpoints {
     /// and entered again, the others are forgotten, and so is every other entry of `endpoints`.
     ///
     /// # Errors
-    /// The state directory cannot be used. A pod that the kernel refuses is reported in the list
-    /// and kept, so that its address is not given away.
+    /// The state directory cannot be used. A pod that the kernel refuses, or whose file is
+    /// damaged, is reported in the list and kept, so that its address is not given away.
     pub fn restore(
         settings: Settings,
         kernel: &mut impl Kernel,
@@ -69,16 +72,18 @@ impl Endpoints {
             mtu: 1500,
             live: BTreeMap::new(),
             reserved: BTreeMap::new(),
+            damaged: BTreeSet::new(),
             not_ready: Some("the agent is starting".to_owned()),
         };
         let mut problems = Vec::new();
-        for endpoint in found {
+        for endpoint in found.endpoints {
             if let Err(problem) = this.take_back(endpoint, kernel) {
                 problems.push(problem);
             }
         }
+        problems.extend(found.damaged.iter().filter_map(|file| this.keep(file, kernel)));
         let known: BTreeSet<IpAddr> =
-            this.live.values().flat_map(|endpoint| endpoint.addresses.iter().copied()).collect();
+            this.pool.holders().flat_map(|(_, addresses)| addresses.iter().copied()).collect();
         if let Err(cause) = kernel.keep_only(&known) {
             let msg = "cannot remove the entries of pods that are gone";
             problems.push(Error::new(code::AGENT, msg).because(format!("{cause:#}")));
@@ -105,6 +110,12 @@ impl Endpoints {
     /// All pods with a finished ADD, ordered by id.
     pub fn list(&self) -> impl Iterator<Item = &Endpoint> {
         self.live.values()
+    }
+
+    /// Host side devices of all pods, those of damaged files too.
+    pub fn devices(&self) -> impl Iterator<Item = String> {
+        let ids = self.live.keys().chain(&self.damaged);
+        ids.map(|id| PodDevice::of_id(id).name)
     }
 
     /// The pod at `ip`.
@@ -200,6 +211,7 @@ impl Endpoints {
         })?;
         self.live.remove(&id);
         self.reserved.remove(&id);
+        self.damaged.remove(&id);
         self.pool.release(&id);
         Ok(Reply::Done {})
     }
@@ -264,6 +276,33 @@ impl Endpoints {
         installed
     }
 
+    /// The file is lost, but its name tells the device, and what is pinned tells the addresses: the
+    /// pod runs on with them until it is deleted. Nothing to report once its device is gone.
+    fn keep(&mut self, file: &Damaged, kernel: &mut impl Kernel) -> Option<Error> {
+        let device = PodDevice::of_id(&file.id);
+        let reason = |text: String| {
+            let msg = format!("`{}` is damaged", file.path.display());
+            Some(Error::new(code::IO, msg).because(format!("{}; {text}", file.source)))
+        };
+        let Some(ifindex) = kernel.ifindex(&device) else {
+            return match self.store.remove(&file.id) {
+                Ok(()) => None,
+                Err(cause) => reason(chain(&cause)),
+            };
+        };
+        self.damaged.insert(file.id.clone());
+        let kept = kernel.entries_of(ifindex).and_then(|entries| {
+            let addresses: Vec<IpAddr> = entries.iter().map(|(ip, _)| *ip).collect();
+            anyhow::ensure!(!addresses.is_empty(), "no address of its pod is known");
+            self.pool.restore(&file.id, addresses.iter().copied())?;
+            entries.into_iter().try_for_each(|(ip, entry)| kernel.install(&device, &[ip], entry))
+        });
+        match kept {
+            Ok(()) => reason("its pod keeps its addresses until it is deleted".to_owned()),
+            Err(cause) => reason(format!("{cause:#}; delete its pod")),
+        }
+    }
+
     /// What the plugin deleted while no agent answered.
     fn replay_deletions(&mut self, kernel: &mut impl Kernel) -> Result<(), Error> {
         let state_dir = self.settings.state_dir.clone();
@@ -285,12 +324,6 @@ fn install(endpoint: &Endpoint, kernel: &mut impl Kernel) -> Result<(), Error> {
         Error::new(code::AGENT, format!("cannot attach to pod device `{}`", device.name))
             .because(format!("{cause:#}"))
     })
-}
-
-/// An error with all its causes, for a field that holds one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 #[cfg(test)]

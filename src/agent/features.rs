@@ -4,8 +4,20 @@
 use super::status::{Feature, Features};
 use crate::config::{Acceleration, Algorithm, Config, KubeProxyReplacement, LbMode, RoutingMode};
 use crate::datapath::probe::Probe;
+use crate::lb::{Context, Serve};
 
 const LATER: &str = "not in this version";
+
+/// What the choice of frontends and endpoints depends on, but for the zone.
+pub fn context(config: &Config) -> Context {
+    let replaces = config.kube_proxy_replacement != KubeProxyReplacement::False;
+    let range = config.node_port.range;
+    let serve = Serve {
+        node_ports: (replaces && config.node_port.enabled).then_some(range.min..=range.max),
+        external: replaces && config.external_ips,
+    };
+    Context { serve, ..Context::of(&config.node_name) }
+}
 
 /// Whether the kernel has what forwarding past the host's stack takes.
 pub fn bpf_host_routing(probe: &Probe) -> bool {

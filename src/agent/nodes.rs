@@ -18,10 +18,18 @@ const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
 pub struct Nodes {
     nodes: BTreeMap<String, Node>,
     listed: bool,
-    problems: Vec<Problem>,
+    /// What the network routes by itself.
+    native: Vec<IpNet>,
+    /// In the way of routes to other nodes.
+    off_link: Vec<Problem>,
 }
 
 impl Nodes {
+    /// `native`: `ipv4NativeRoutingCIDR` and `ipv6NativeRoutingCIDR`, those that are set.
+    pub fn new(native: Vec<IpNet>) -> Self {
+        Self { native, ..Self::default() }
+    }
+
     /// Takes a change; returns whether there was one.
     pub fn change(&mut self, change: Change) -> bool {
         match change {
@@ -66,9 +74,11 @@ impl Nodes {
         self.get(name).is_some_and(|n| n.deleting || n.taints.iter().any(|t| t == TO_BE_DELETED))
     }
 
-    /// What keeps other nodes' pods from being reached.
-    pub fn problems(&self) -> &[Problem] {
-        &self.problems
+    /// What keeps pods from being reached.
+    pub fn problems(&self) -> Vec<Problem> {
+        let mut problems = route::outside_native(self.nodes.values(), &self.native);
+        problems.extend(self.off_link.iter().cloned());
+        problems
     }
 
     /// Brings the kernel's routes to the other nodes' pods up to date. Nothing is done before the
@@ -87,7 +97,7 @@ impl Nodes {
             .map(|(ifindex, net)| OnLink { net: *net, ifindex: *ifindex });
         let links: Vec<OnLink> = on_link.collect();
         let (desired, problems) = route::desired(this, self.nodes.values(), &links);
-        self.problems = problems;
+        self.off_link = problems;
 
         let actual = routes.list().await?;
         let actual: Table = actual

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::sync::chain;
+use super::chain;
 use crate::abi::GoneTarget;
 use crate::datapath::Maps;
 use crate::datapath::sockets::SocketDestroyer;

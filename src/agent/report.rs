@@ -88,6 +88,8 @@ impl Report {
             services: now.totals.services,
             frontends: now.totals.frontends.iter().sum(),
             backends: now.totals.backends,
+            no_local_internal: now.totals.no_local_internal,
+            no_local_external: now.totals.no_local_external,
             pending: now.pending,
             last_success: self.last_success,
             last_duration_micros: self.last_duration.as_micros() as u64,

@@ -25,7 +25,6 @@ use crate::datapath::netlink::{self, Filter, Routes, View};
 use crate::datapath::probe::Probe;
 use crate::datapath::{Datapath, Options, host, probe, sysctl};
 use crate::k8s::{kube, manifests};
-use crate::lb::Context;
 use crate::model::{Change, Problem, SourceStatus};
 use crate::serve::{self, Health, Metrics, Shared};
 
@@ -99,7 +98,7 @@ pub async fn run(config: Config) -> Result<()> {
     }
 
     let uplinks = Uplinks::adopt(&maps)?;
-    let context = Context { node: config.node_name.as_str().into(), zone: None };
+    let context = features::context(&config);
     let sync = ServiceSync::adopt(Arc::clone(&maps), context, &uplinks.targets())?;
     let settings = Settings {
         state_dir: config.state_dir.clone(),
@@ -131,6 +130,7 @@ pub async fn run(config: Config) -> Result<()> {
         features: features::of(&config, &probe, socket_lb),
         node_port: config.node_port.range.into(),
         cgroup_root: config.cgroup_root.display().to_string(),
+        native_routing_cidrs: config.native_routing_cidrs(),
         programs: datapath
             .verified_instructions()
             .into_iter()
@@ -166,13 +166,14 @@ pub async fn run(config: Config) -> Result<()> {
     let (source_tx, source) = watch::channel(SourceStatus::default());
     follow(&config, changes_tx, source_tx);
 
+    let native = config.native_routing_cidrs();
     let core = Core {
         config,
         datapath,
         sync,
         endpoints,
         uplinks,
-        nodes: Nodes::default(),
+        nodes: Nodes::new(native),
         reaper,
         routes,
         filter,
@@ -247,7 +248,7 @@ fn follow(config: &Config, changes: mpsc::Sender<Change>, status: watch::Sender<
             };
             tokio::spawn(async move {
                 if let Err(error) = kube::run(options, changes, status.clone()).await {
-                    let message = super::sync::chain(&error);
+                    let message = super::chain(&error);
                     tracing::error!("cannot follow the API server: {message}");
                     status.send_modify(|status| {
                         status.connected = false;

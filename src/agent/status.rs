@@ -33,6 +33,8 @@ pub struct Status {
     /// Directory whose processes' sockets are load-balanced.
     pub cgroup_root: String,
     pub pod_cidrs: Vec<String>,
+    /// What the network routes by itself.
+    pub native_routing_cidrs: Vec<ipnet::IpNet>,
     pub sync: Sync,
     pub maps: Vec<MapFill>,
     pub programs: Vec<Program>,
@@ -201,6 +203,9 @@ pub struct Sync {
     pub frontends: u64,
     /// Slots of backend lists.
     pub backends: u64,
+    /// Service ports with policy Local and endpoints, of which none is on this node.
+    pub no_local_internal: u64,
+    pub no_local_external: u64,
     /// Services whose writes are not done yet.
     pub pending: u64,
     /// Unix seconds of the last successful write of everything that was due; 0: none yet.

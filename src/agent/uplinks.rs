@@ -7,7 +7,8 @@ use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
 
-use super::sync::{ServiceSync, chain};
+use super::chain;
+use super::sync::ServiceSync;
 use crate::abi::{Addr, TargetStatus, Uplink};
 use crate::datapath::map::{Map, Plain};
 use crate::datapath::netlink::{self, View};

@@ -125,9 +125,11 @@ keys! {
     "autoDirectNodeRoutes", "auto-direct-node-routes" => auto_direct_node_routes;
         "Install a route to every other node's pods; needs all nodes in one L2 network"
     "ipv4NativeRoutingCIDR", "ipv4-native-routing-cidr" => ipv4_native_routing_cidr;
-        "IPv4 destinations that the network routes by itself"
+        "IPv4 destinations that the network routes by itself; a node whose pods lie outside is named \
+         in the status"
     "ipv6NativeRoutingCIDR", "ipv6-native-routing-cidr" => ipv6_native_routing_cidr;
-        "IPv6 destinations that the network routes by itself"
+        "IPv6 destinations that the network routes by itself; a node whose pods lie outside is named \
+         in the status"
     "devices", "devices" => devices, auto "those with a default route or a node address";
         "External devices to serve on; a trailing `+` matches any ending"
     "MTU", "mtu" => mtu, auto "that of the external device"; "MTU of pod devices, in bytes"

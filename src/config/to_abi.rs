@@ -28,10 +28,9 @@ impl Config {
             socket_lb_host_only: self.socket_lb.host_namespace_only.into(),
             bind_protection: self.node_port.bind_protection.into(),
             nodeport: (replaces && self.node_port.enabled).into(),
-            external_ips: (replaces && self.external_ips).into(),
             bpf_host_routing: (bpf_host_routing && !self.bpf.host_legacy_routing).into(),
             spoof_check: self.bpf.source_check.into(),
-            pad: [0; 5],
+            pad: [0; 6],
         }
     }
 }

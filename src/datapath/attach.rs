@@ -30,6 +30,9 @@ pub enum Error {
     #[error("program `{program}` is not loaded")]
     NotLoaded { program: String },
 
+    #[error("`{}` is no directory of a cgroup v2 tree; set `cgroupRoot` to one", path.display())]
+    NotCgroup { path: PathBuf },
+
     #[error("cannot attach `{program}` to `{target}`")]
     Attach { program: String, target: String, source: io::Error },
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::adopt::Adopted;
 use super::claims::Claims;
+use super::frontends::Serve;
 use super::objects::Objects;
 use super::plan::{Actual, Gone, Plan, Totals, Write};
 use super::record::{Record, end};
@@ -20,6 +21,15 @@ use crate::model::{self, EndpointSlice, ObjectName, Problem, Protocol};
 pub struct Context {
     pub node: Arc<str>,
     pub zone: Option<Arc<str>>,
+    pub serve: Serve,
+}
+
+impl Context {
+    /// Serves everything, with Kubernetes' default range of NodePorts.
+    pub fn of(node: &str) -> Self {
+        let serve = Serve { node_ports: Some(30000..=32767), external: true };
+        Self { node: node.into(), zone: None, serve }
+    }
 }
 
 /// One backend list as it is written, for `status` and the API.
@@ -225,7 +235,14 @@ impl Balancer {
             subject: format!("Service {name}"),
             message: format!("{out} endpoints find no place in the maps; serve fewer endpoints"),
         });
-        conflicts.chain(short).collect()
+        let services = self.objects.names().filter_map(|name| self.objects.service(name));
+        let out_of_range = services.flat_map(|service| {
+            self.context.serve.out_of_range(service).map(move |port| Problem {
+                subject: format!("Service {}", service.name),
+                message: format!("NodePort {port} lies outside `nodePort.range`; widen that"),
+            })
+        });
+        conflicts.chain(short).chain(out_of_range).collect()
     }
 
     /// Every list that is written, in no order.

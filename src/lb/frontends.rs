@@ -3,8 +3,34 @@
 
 use std::collections::BTreeMap;
 
+use std::ops::RangeInclusive;
+
 use crate::abi::{Addr, ServiceKey, ServiceKind};
 use crate::model::{Service, ServicePort, ServiceType};
+
+/// Which frontends besides ClusterIPs are served. What is not here goes to nobody's list: another
+/// proxy may have it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Serve {
+    /// NodePorts in this range; None: no NodePort.
+    pub node_ports: Option<RangeInclusive<u16>>,
+    /// externalIPs and LoadBalancer addresses.
+    pub external: bool,
+}
+
+impl Serve {
+    /// NodePorts of the service that the range leaves out although NodePorts are served.
+    pub(super) fn out_of_range(&self, service: &Service) -> impl Iterator<Item = u16> {
+        let range = self.node_ports.as_ref();
+        let ports = service.ports.iter().filter_map(node_port_of(service));
+        ports.filter(move |port| range.is_some_and(|range| !range.contains(port)))
+    }
+}
+
+fn node_port_of(service: &Service) -> impl Fn(&ServicePort) -> Option<u16> {
+    let has = service.r#type != ServiceType::ClusterIp;
+    move |port| port.node_port.filter(|port| has && *port != 0)
+}
 
 /// Whether the service is served in a family: it is where it has a cluster IP.
 pub(super) fn families(service: &Service) -> impl Iterator<Item = bool> {
@@ -17,6 +43,7 @@ pub(super) fn frontends(
     service: &Service,
     port: &ServicePort,
     v6: bool,
+    serve: &Serve,
 ) -> BTreeMap<ServiceKey, ServiceKind> {
     let mut found = BTreeMap::new();
     let mut add = |vip: Addr, number: u16, kind: ServiceKind| {
@@ -25,17 +52,17 @@ pub(super) fn frontends(
     for ip in service.cluster_ips.iter().filter(|ip| ip.is_ipv6() == v6) {
         add((*ip).into(), port.port, ServiceKind::ClusterIp);
     }
-    for ip in service.external_ips.iter().filter(|ip| ip.is_ipv6() == v6) {
+    for ip in service.external_ips.iter().filter(|ip| serve.external && ip.is_ipv6() == v6) {
         add((*ip).into(), port.port, ServiceKind::ExternalIp);
     }
-    if service.r#type == ServiceType::LoadBalancer {
+    if serve.external && service.r#type == ServiceType::LoadBalancer {
         let ours = service.ingress.iter().filter(|i| !i.proxied && i.ip.is_ipv6() == v6);
         for ingress in ours {
             add(ingress.ip.into(), port.port, ServiceKind::LoadBalancer);
         }
     }
-    if service.r#type != ServiceType::ClusterIp
-        && let Some(node_port) = port.node_port.filter(|port| *port != 0)
+    if let Some(range) = &serve.node_ports
+        && let Some(node_port) = node_port_of(service)(port).filter(|port| range.contains(port))
     {
         let wildcard = if v6 { Addr::V6_WILDCARD } else { Addr::V4_WILDCARD };
         add(wildcard, node_port, ServiceKind::NodePort);

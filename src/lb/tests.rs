@@ -2,6 +2,7 @@
 //! Single behaviours of the balancer; `random` holds the properties.
 
 mod random;
+mod serve;
 mod support;
 
 use crate::abi::{

@@ -111,3 +111,25 @@ proptest! {
         prop_assert_eq!(plan(&desired, &table), []);
     }
 }
+
+#[test]
+fn pods_outside_what_the_network_routes_are_named() {
+    let nodes = [
+        node("a", &[], &["10.1.0.0/24", "fd01:1::/64"]),
+        node("b", &[], &["10.2.0.0/24", "fd02:1::/64"]),
+    ];
+    let named = |native: &[&str]| -> Vec<String> {
+        let native: Vec<IpNet> = native.iter().map(|net| net.parse().unwrap()).collect();
+        let problems = outside_native(&nodes, &native).into_iter();
+        problems.map(|p| format!("{}: {}", p.subject, p.message)).collect()
+    };
+    assert!(named(&[]).is_empty());
+    assert!(named(&["10.0.0.0/8"]).is_empty(), "IPv6 is not judged by an IPv4 CIDR");
+    assert_eq!(
+        named(&["10.1.0.0/16", "fd01::/16"]),
+        [
+            "Node b: pod CIDR `10.2.0.0/24` lies outside `ipv4NativeRoutingCIDR`; widen that",
+            "Node b: pod CIDR `fd02:1::/64` lies outside `ipv6NativeRoutingCIDR`; widen that",
+        ]
+    );
+}

@@ -142,6 +142,9 @@ metrics! {
     kp_endpoint_pending: IntGauge = gauge(
         "kubeproxy_sync_proxy_rules_endpoint_changes_pending";
         "Endpoint changes not written yet");
+    kp_no_local: IntGaugeVec = int_gauges(
+        "kubeproxy_sync_proxy_rules_no_local_endpoints_total" by "traffic_policy";
+        "Service ports with a Local traffic policy and no endpoint on this node");
     kp_healthz: IntCounterVec = counters("kubeproxy_proxy_healthz_total" by "code";
         "Answers of /healthz");
     kp_livez: IntCounterVec = counters("kubeproxy_proxy_livez_total" by "code";

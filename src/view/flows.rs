@@ -86,6 +86,7 @@ fn flags(bits: u16) -> Vec<String> {
         (flow_flag::ADDR_ONLY, "address-only"),
         (flow_flag::NEW, "new"),
         (flow_flag::NO_MAC, "no-mac"),
+        (flow_flag::OWN_SOURCE, "own-source"),
     ]
     .into_iter()
     .filter(|(bit, _)| bits & bit != 0)

@@ -1,20 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! bpf_host, one packet at a time: NodePort, externalIP and LoadBalancer traffic from outside.
 
-use culvert::abi::{
-    OWNED_NODEPORT, Outcome, SERVICE_HAS_ENDPOINTS, ServiceKind, SlotRange, TargetStatus, Zone,
-};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, socket};
+use culvert::abi::{OWNED_NODEPORT, Outcome, SERVICE_HAS_ENDPOINTS, ServiceKind, SlotRange};
 
 use crate::support::node::{
-    FAMILIES, Family, HOST_MAC, Node, POD_MAC, ROUTER_MAC, TC_DROP, TC_OK, TC_REDIRECT, V4, ip,
+    FAMILIES, Family, HOST_MAC, Node, POD_MAC, ROUTER_MAC, TC_DROP, TC_NEXT, TC_REDIRECT, V4,
 };
-use crate::support::objects::{Frontend, Served, TCP, UDP};
-use crate::support::packet::{ACK, FIN, IcmpError, Packet, RST, SYN, tcp, udp};
+use crate::support::objects::{Frontend, TCP, UDP};
+use crate::support::packet::{ACK, IcmpError, Packet, SYN, tcp, udp};
 
-const NODE_PORT: u16 = 30080;
+pub(super) const NODE_PORT: u16 = 30080;
 
-fn node_port(family: Family, proto: u8) -> Frontend {
+pub(super) fn node_port(family: Family, proto: u8) -> Frontend {
     if family.v6 {
         Frontend::node_port_v6(NODE_PORT, proto)
     } else {
@@ -22,24 +19,24 @@ fn node_port(family: Family, proto: u8) -> Frontend {
     }
 }
 
-fn load_balancer(family: Family, port: u16) -> Frontend {
+pub(super) fn load_balancer(family: Family, port: u16) -> Frontend {
     Frontend::cluster_ip(&family.at(family.vip, port), TCP).kind(ServiceKind::LoadBalancer)
 }
 
-fn request(family: Family, proto: u8) -> Packet {
+pub(super) fn request(family: Family, proto: u8) -> Packet {
     let (src, dst) = (family.at(family.client, 40001), family.at(family.node, NODE_PORT));
     if proto == TCP { tcp(&src, &dst, SYN) } else { udp(&src, &dst) }
 }
 
 /// SYN, SYN-ACK and ACK of `request` through the node. Returns the SYN as the backend got it.
-fn handshake(node: &Node, request: &Packet) -> Packet {
+pub(super) fn handshake(node: &Node, request: &Packet) -> Packet {
     let syn = node.wire_ok(request);
     node.wire_ok(&syn.answer(SYN | ACK));
     node.wire_ok(&Packet { flags: ACK, ..request.clone() });
     syn
 }
 
-fn flows(node: &Node) -> (usize, usize) {
+pub(super) fn flows(node: &Node) -> (usize, usize) {
     let maps = node.objects.maps();
     (maps.flows.entries().unwrap().len(), maps.flows_new.entries().unwrap().len())
 }
@@ -102,42 +99,6 @@ fn a_local_pod_sees_the_client_itself() {
 }
 
 #[test]
-fn another_pod_cannot_use_a_flow_that_is_not_its_own() {
-    let node = Node::new();
-    let _service = node.objects.serve(node_port(V4, TCP), &[&V4.at(V4.pod, 8080)]);
-    let sent = node.wire_ok(&request(V4, TCP));
-    let forged = sent.answer(SYN | ACK).bytes();
-    let (action, _) = node.raw("from_container", node.other_pod, &forged);
-    assert_eq!((action, node.counted(Outcome::DropSpoofed)), (TC_DROP, 1));
-}
-
-#[test]
-fn the_handshake_moves_a_flow_out_of_the_floods_reach() {
-    let node = Node::new();
-    let _service = node.objects.serve(node_port(V4, TCP), &[&V4.at(V4.remote, 8080)]);
-    let request = request(V4, TCP);
-    let syn = node.wire_ok(&request);
-    assert_eq!(flows(&node), (0, 2));
-    node.wire_ok(&syn.answer(SYN | ACK));
-    assert_eq!(flows(&node), (0, 2));
-    node.wire_ok(&Packet { flags: ACK, ..request.clone() });
-    assert_eq!(flows(&node), (2, 0));
-    assert_eq!(node.wire_ok(&Packet { flags: ACK, ..request }).src, syn.src);
-}
-
-#[test]
-fn a_datagram_flow_is_confirmed_by_its_answer() {
-    let node = Node::new();
-    let _service = node.objects.serve(node_port(V4, UDP), &[&V4.at(V4.remote, 53)]);
-    let request = request(V4, UDP);
-    let sent = node.wire_ok(&request);
-    node.wire_ok(&request);
-    assert_eq!(flows(&node), (0, 2));
-    node.wire_ok(&sent.answer(0));
-    assert_eq!(flows(&node), (2, 0));
-}
-
-#[test]
 fn two_services_and_one_client_port_to_one_backend_stay_apart() {
     for family in FAMILIES {
         for backend in [family.remote, family.pod] {
@@ -175,38 +136,6 @@ fn a_direct_connection_beside_a_service_keeps_its_answers() {
         assert_eq!((reply.src, reply.dst), (direct.dst, direct.src));
         let other = node.leave_ok(&through_service.answer(SYN | ACK));
         assert_eq!(other.src, request(family, TCP).dst);
-    }
-}
-
-#[test]
-fn a_port_the_host_itself_uses_is_not_given_away() {
-    let node = Node::new();
-    let _service = node.objects.serve(node_port(V4, UDP), &[&V4.at(V4.remote, 53)]);
-    let _host = node.ns.run(|| {
-        let address: SockaddrStorage =
-            V4.at(V4.node, 40001).parse::<std::net::SocketAddrV4>().unwrap().into();
-        let fd = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::empty(), None).unwrap();
-        bind(std::os::fd::AsRawFd::as_raw_fd(&fd), &address).unwrap();
-        fd
-    });
-    assert_ne!(node.wire_ok(&request(V4, UDP)).src.port(), 40001);
-}
-
-#[test]
-fn a_host_connection_that_a_flow_already_answers_gets_another_port() {
-    for family in FAMILIES {
-        let node = Node::new();
-        let backend = family.at(family.remote, 8080);
-        let _service = node.objects.serve(node_port(family, TCP), &[&backend]);
-        let taken = node.wire_ok(&request(family, TCP)).src;
-
-        let host = tcp(&taken.to_string(), &backend, SYN);
-        let (action, frame) = node.raw("to_netdev", node.uplink, &host.bytes());
-        let sent = Packet::parse(&frame);
-        assert_eq!((action, sent.dst), (TC_OK, host.dst));
-        assert_ne!(sent.src, taken);
-        let (action, frame) = node.wire(&sent.answer(SYN | ACK));
-        assert_eq!((action, Packet::parse(&frame).dst), (TC_OK, taken));
     }
 }
 
@@ -261,115 +190,9 @@ fn a_node_port_is_served_on_owned_addresses_only() {
     let _service = node.objects.serve(node_port(V4, TCP), &[&V4.at(V4.remote, 8080)]);
     let later = tcp(&V4.at(V4.client, 40001), "10.9.0.77:30080", SYN);
     let (action, frame) = node.wire(&later);
-    assert_eq!((action, &frame), (TC_OK, &later.bytes()));
+    assert_eq!((action, &frame), (TC_NEXT, &later.bytes()));
     node.objects.own("10.9.0.77", OWNED_NODEPORT);
     assert_eq!(node.wire_ok(&later).dst, V4.at(V4.remote, 8080).parse().unwrap());
-}
-
-#[test]
-fn datagrams_leave_a_backend_that_is_gone_and_connections_stay() {
-    let node = Node::new();
-    let backends = [V4.at(V4.remote, 53), V4.at("10.244.2.6", 53)];
-    let backends = backends.each_ref().map(String::as_str);
-    for proto in [TCP, UDP] {
-        let service = node.objects.serve(node_port(V4, proto), &backends);
-        let request = request(V4, proto);
-        let first = if proto == TCP { handshake(&node, &request) } else { node.wire_ok(&request) };
-        remove(&node, &service, &first);
-        let again = node.wire_ok(&Packet { flags: ACK, ..request });
-        if proto == TCP {
-            assert_eq!(again.dst, first.dst, "an established connection was moved");
-        } else {
-            assert_ne!(again.dst, first.dst, "a datagram went to a backend that is gone");
-        }
-    }
-}
-
-/// Takes the backend that `sent` went to out of `service`.
-fn remove(node: &Node, service: &Served<'_>, sent: &Packet) {
-    let (gone, left): (Vec<_>, Vec<_>) =
-        service.targets().into_iter().partition(|target| target.address == sent.dst);
-    service.set_backends(&left);
-    node.objects.set_target(&gone[0], TargetStatus::Gone);
-}
-
-#[test]
-fn a_reused_target_index_does_not_revive_a_flow() {
-    let node = Node::new();
-    let service = node.objects.serve(node_port(V4, UDP), &[&V4.at(V4.remote, 53)]);
-    let request = request(V4, UDP);
-    node.wire_ok(&request);
-    let mut target = service.targets()[0];
-    let other = node.objects.target(&V4.at("10.244.2.9", 53));
-    service.set_backends(&[other]);
-    target.epoch += 1;
-    node.objects.set_target(&target, TargetStatus::Active);
-    assert_eq!(node.wire_ok(&request).dst, other.address);
-}
-
-#[test]
-fn a_syn_on_a_closed_connection_opens_a_new_one() {
-    for close in [FIN | ACK, RST] {
-        let node = Node::new();
-        let service = node.objects.serve(node_port(V4, TCP), &[&V4.at(V4.remote, 8080)]);
-        let request = request(V4, TCP);
-        let syn = handshake(&node, &request);
-        let other = node.objects.target(&V4.at("10.244.2.9", 8080));
-        service.set_backends(&[other]);
-        assert_eq!(node.wire_ok(&request).dst, syn.dst, "a live connection was moved");
-        node.wire_ok(&Packet { flags: close, ..request.clone() });
-        node.wire_ok(&syn.answer(close));
-        assert_eq!(node.wire_ok(&request).dst, other.address);
-        assert_eq!(flows(&node), (0, 2));
-    }
-}
-
-#[test]
-fn an_expired_flow_is_a_miss() {
-    let node = Node::new();
-    let service = node.objects.serve(node_port(V4, UDP), &[&V4.at(V4.remote, 53)]);
-    let request = request(V4, UDP);
-    let sent = node.wire_ok(&request);
-    node.wire_ok(&sent.answer(0));
-    let other = node.objects.target(&V4.at("10.244.2.9", 53));
-    service.set_backends(&[other]);
-    assert_eq!(node.wire_ok(&request).dst, sent.dst);
-
-    let maps = node.objects.maps();
-    for (key, mut flow) in maps.flows.entries().unwrap() {
-        flow.last_seen -= 1000;
-        maps.flows.set(&key, &flow).unwrap();
-    }
-    assert_eq!(node.wire_ok(&request).dst, other.address);
-}
-
-#[test]
-fn a_flow_whose_partner_was_evicted_gets_it_back() {
-    let node = Node::new();
-    let _service = node.objects.serve(node_port(V4, TCP), &[&V4.at(V4.remote, 8080)]);
-    let request = request(V4, TCP);
-    let syn = node.wire_ok(&request);
-    let maps = node.objects.maps();
-    let entries = maps.flows_new.entries().unwrap();
-    let answer = entries.iter().find(|(key, _)| key.saddr == ip(V4.remote)).unwrap();
-    maps.flows_new.remove(&answer.0).unwrap();
-
-    node.wire_ok(&request);
-    let reply = node.wire_ok(&syn.answer(SYN | ACK));
-    assert_eq!((reply.src, reply.dst), (request.dst, request.src));
-}
-
-#[test]
-fn a_pods_entry_is_not_hit_from_the_wire() {
-    let node = Node::new();
-    let _service = node.objects.serve(node_port(V4, TCP), &[&V4.at(V4.pod, 8080)]);
-    let sent = node.wire_ok(&request(V4, TCP));
-    let zones: Vec<u8> =
-        node.objects.maps().flows_new.entries().unwrap().iter().map(|(key, _)| key.zone).collect();
-    assert!(zones.contains(&(Zone::Pod as u8)) && zones.contains(&(Zone::Wire as u8)));
-    let forged = sent.answer(SYN | ACK).bytes();
-    let (action, frame) = node.raw("from_netdev", node.uplink, &forged);
-    assert_eq!((action, frame), (TC_OK, forged));
 }
 
 #[test]
@@ -405,6 +228,37 @@ fn a_packet_too_big_for_the_next_link_is_told_to_the_sender() {
 }
 
 #[test]
+fn a_frame_for_another_host_is_left_alone() {
+    // A switch floods what it does not know, and a service's address may be every node's.
+    for family in FAMILIES {
+        let node = Node::new();
+        let backends = [family.at(family.remote, 8080)];
+        let _service = node.objects.serve(load_balancer(family, 80), &[&backends[0]]);
+        let packet = tcp(&family.at(family.client, 40001), &family.at(family.vip, 80), SYN);
+        node.wire_ok(&packet);
+        for dmac in [ROUTER_MAC, [0xff; 6]] {
+            let flooded = Packet { dmac, ..packet.clone() };
+            assert_eq!(node.wire(&flooded), (TC_NEXT, flooded.bytes()));
+        }
+    }
+}
+
+#[test]
+fn legacy_routing_sends_what_the_stack_would_take_for_a_martian() {
+    for family in FAMILIES {
+        let node = Node::with(|config| config.bpf_host_routing = 0);
+        let remote = family.at(family.remote, 8080);
+        let _service = node.objects.serve(node_port(family, TCP), &[&remote]);
+        let request = request(family, TCP);
+        // Both have a source that is the node's own.
+        let sent = node.wire_ok(&request);
+        let reply = node.wire_ok(&sent.answer(SYN | ACK));
+        assert_eq!((sent.ttl, reply.ttl), (request.ttl - 1, 63));
+        assert_eq!((reply.src, reply.dst), (request.dst, request.src));
+    }
+}
+
+#[test]
 fn headers_cut_short_are_dropped_and_counted() {
     for family in FAMILIES {
         let node = Node::new();
@@ -428,7 +282,7 @@ fn what_is_nobodys_passes_untouched() {
             tcp(&family.at(family.client, 40001), &family.at(family.remote, 80), ACK),
         ] {
             let (action, frame) = node.wire(&packet);
-            assert_eq!((action, frame), (TC_OK, packet.bytes()));
+            assert_eq!((action, frame), (TC_NEXT, packet.bytes()));
         }
         assert_eq!(flows(&node), (0, 0));
     }

@@ -4,7 +4,7 @@
 use culvert::abi::{Outcome, SERVICE_HAS_ENDPOINTS, SlotRange, TargetStatus};
 
 use crate::support::node::{
-    FAMILIES, Family, HOST_MAC, Node, POD_MAC, TC_DROP, TC_OK, TC_REDIRECT, V4, V6,
+    FAMILIES, Family, HOST_MAC, Node, POD_MAC, TC_DROP, TC_NEXT, TC_REDIRECT, V4, V6,
 };
 use crate::support::objects::{Frontend, TCP, UDP};
 use crate::support::packet::{ACK, IcmpError, Packet, SYN, tcp, udp};
@@ -47,7 +47,7 @@ fn the_hosts_own_addresses_are_left_to_its_stack() {
         let node = Node::new();
         let packet = tcp(&family.at(family.pod, 40001), &family.at(family.node, 22), SYN);
         let (action, frame) = node.leave(&packet);
-        assert_eq!((action, frame), (TC_OK, packet.bytes()));
+        assert_eq!((action, frame), (TC_NEXT, packet.bytes()));
     }
 }
 
@@ -65,7 +65,7 @@ fn a_source_that_is_not_the_pods_is_dropped() {
     for (source, destination) in
         [("[fe80::5]:1", "[ff02::2]:2"), ("0.0.0.0:68", "255.255.255.255:67")]
     {
-        assert_eq!(node.leave(&udp(source, destination)).0, TC_OK, "{source}");
+        assert_eq!(node.leave(&udp(source, destination)).0, TC_NEXT, "{source}");
     }
 }
 
@@ -130,12 +130,12 @@ fn a_backend_in_the_hosts_network_answers_as_the_service() {
         let request = request(family, TCP);
         let (action, frame) = node.leave(&request);
         let sent = Packet::parse(&frame);
-        assert_eq!((action, sent.dst), (TC_OK, backend.parse().unwrap()));
+        assert_eq!((action, sent.dst), (TC_NEXT, backend.parse().unwrap()));
 
         let answer = sent.answer(SYN | ACK).bytes();
         let (action, frame) = node.raw("to_container", node.pod, &answer);
         let reply = Packet::parse(&frame);
-        assert_eq!((action, reply.src, reply.dst), (TC_OK, request.dst, request.src));
+        assert_eq!((action, reply.src, reply.dst), (TC_NEXT, request.dst, request.src));
     }
 }
 
@@ -181,11 +181,13 @@ fn legacy_routing_translates_and_leaves_the_way_to_the_stack() {
     let backend = V4.at(V4.other_pod, 8080);
     let _service = node.objects.serve(cluster_ip(V4, TCP), &[&backend]);
     let (action, frame) = node.leave(&request(V4, TCP));
-    assert_eq!((action, Packet::parse(&frame).dst), (TC_OK, backend.parse().unwrap()));
+    let sent = Packet::parse(&frame);
+    assert_eq!((action, sent.dst), (TC_NEXT, backend.parse().unwrap()));
+    assert_eq!(sent.ttl, 64, "the stack will lower it");
 
     let direct = tcp(&V4.at(V4.pod, 40002), &backend, SYN);
     let (action, frame) = node.leave(&direct);
-    assert_eq!((action, frame), (TC_OK, direct.bytes()));
+    assert_eq!((action, frame), (TC_NEXT, direct.bytes()));
 }
 
 #[test]
@@ -205,7 +207,7 @@ fn arp_for_anything_but_its_own_address_is_answered_with_the_hosts_mac() {
     assert_eq!(&reply[..12], [POD_MAC, HOST_MAC].concat());
     assert_eq!(&reply[20..32], [&[0, 2][..], &HOST_MAC, &[10, 244, 1, 1]].concat());
     assert_eq!(&reply[32..42], [&POD_MAC[..], &[10, 244, 1, 5]].concat());
-    assert_eq!(ask([10, 244, 1, 5]).0, TC_OK, "its own address was claimed");
+    assert_eq!(ask([10, 244, 1, 5]).0, TC_NEXT, "its own address was claimed");
 }
 
 #[test]
@@ -228,7 +230,7 @@ fn a_neighbour_solicitation_is_answered_with_the_hosts_mac() {
     assert_eq!((reply[54], reply[58]), (136, 0x60));
     assert_eq!(&reply[78..86], [&[2, 1][..], &HOST_MAC].concat());
     crate::support::packet::check_icmpv6(&reply);
-    assert_eq!(ask("ff02::1:ff00:5", V6.pod).0, TC_OK, "its own address was claimed");
+    assert_eq!(ask("ff02::1:ff00:5", V6.pod).0, TC_NEXT, "its own address was claimed");
 }
 
 #[test]

@@ -30,7 +30,7 @@ impl World {
     }
 
     fn start(&self) -> ServiceSync {
-        let context = Context { node: "here".into(), zone: None };
+        let context = Context::of("here");
         ServiceSync::adopt(Arc::clone(self.maps()), context, &[]).unwrap()
     }
 }

@@ -9,8 +9,12 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::lab::cluster::{Lab, Options, node_ip};
 use crate::lab::manifest::{SERVICE_PORT, Service, to_yaml};
+use crate::lab::node::Node;
 use crate::lab::place::Place;
 use crate::lab::pod::Pod;
+
+/// For what the agents do with what is published. Only a failing demo waits this long.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The services of the demo: one of each type, all of them in front of the same two pods.
 pub fn services() -> [Service; 3] {
@@ -29,7 +33,6 @@ pub fn services() -> [Service; 3] {
             name: "web-lb",
             kind: "LoadBalancer",
             number: 12,
-            node_port: Some(30081),
             ingress: vec![ip("192.0.2.10"), ip("2001:db8:c0::10")],
             ..Service::default()
         },
@@ -72,7 +75,7 @@ pub fn demo(options: Options) -> Result<()> {
         );
     }
     println!("\n==> Published to the agents, in `{}`:\n", lab.manifests().display());
-    println!("{}", to_yaml(&services()[1].objects(&[&pods[0], &pods[1]])[..1])?);
+    println!("{}", to_yaml(&services()[1].objects(&[&pods[0], &pods[1]])[..1])?.trim_end());
 
     let client = &pods[2].place;
     let host = &lab.node(2).place;
@@ -80,6 +83,7 @@ pub fn demo(options: Options) -> Result<()> {
     let vip = |text: &str| -> IpAddr { text.parse().expect("an address") };
     let np = |ip: IpAddr| SocketAddr::new(ip, 30080);
     let port = |ip: IpAddr| SocketAddr::new(ip, SERVICE_PORT);
+    lab.nodes.iter().try_for_each(|node| wait_written(node, services().len()))?;
     println!("\n==> Clients");
     let visits: [(&str, &Place, [SocketAddr; 2]); 6] = [
         (
@@ -108,12 +112,15 @@ pub fn demo(options: Options) -> Result<()> {
     for (what, place, addresses) in visits {
         println!("  {what}");
         for address in addresses {
-            failed += u32::from(!visit(place, address)?);
+            failed += u32::from(!curl(place, address)?);
+            failed += u32::from(!datagram(&lab, place, address)?);
         }
     }
 
     println!("\n==> n1$ culvert status\n\n{}", lab.node(1).culvert(&["status"])?);
-    println!("==> n1$ culvert service list\n\n{}", lab.node(1).culvert(&["service", "list"])?);
+    println!("==> n1$ culvert service list     # of IPv4 and TCP; IPv6 and UDP look the same\n");
+    let list = lab.node(1).culvert(&["service", "list"])?;
+    println!("{}", excerpt(&list));
     for pod in pods {
         let node = lab.nodes.iter().find(|node| node.name == pod.node);
         pod.delete(node.context("a pod is on a node")?)?;
@@ -123,22 +130,55 @@ pub fn demo(options: Options) -> Result<()> {
     Ok(())
 }
 
-/// One `curl`, tried again while the agents still read what was published.
-fn visit(place: &Place, address: SocketAddr) -> Result<bool> {
-    let url = format!("http://{address}/");
-    let deadline = Instant::now() + Duration::from_secs(10);
+/// Waits until the agent has written all services: what it tells of itself is then the whole.
+fn wait_written(node: &Node, services: usize) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
     loop {
-        let mut curl = place.command("curl");
-        curl.args(["--silent", "--show-error", "--noproxy", "*", "--max-time", "3", &url]);
-        let output = place.output(curl.stdin(Stdio::null()))?;
-        if output.status.success() {
-            print!("    curl {url:<32} {}", String::from_utf8_lossy(&output.stdout));
-            return Ok(true);
+        let text = node.culvert(&["status", "-o", "json"])?;
+        let sync = &serde_json::from_str::<serde_json::Value>(&text)?["sync"];
+        if sync["services"] == services && sync["pending"] == 0 {
+            return Ok(());
         }
-        if Instant::now() > deadline {
-            print!("    curl {url:<32} {}", String::from_utf8_lossy(&output.stderr));
-            return Ok(false);
-        }
-        std::thread::sleep(Duration::from_millis(100));
+        ensure!(Instant::now() < deadline, "`{}` does not write its services: {sync}", node.name);
+        std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+fn curl(place: &Place, address: SocketAddr) -> Result<bool> {
+    let url = format!("http://{address}/");
+    let mut curl = place.command("curl");
+    curl.args(["--silent", "--show-error", "--noproxy", "*", "--max-time", "3", &url]);
+    let output = place.output(curl.stdin(Stdio::null()))?;
+    let good = output.status.success();
+    let said = if good { output.stdout } else { output.stderr };
+    println!("    curl {url:<32} {}", String::from_utf8_lossy(&said).trim_end());
+    Ok(good)
+}
+
+fn datagram(lab: &Lab, place: &Place, address: SocketAddr) -> Result<bool> {
+    let mut ask = place.command(&lab.options.programs.culvert_lab);
+    let output = place.output(ask.args(["ask", "udp", &address.to_string(), "0"]))?;
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    let (name, peer) = (answer["name"].as_str(), answer["peer"].as_str());
+    let said = match name.zip(peer) {
+        Some((name, peer)) => format!("{name} sees {peer}"),
+        None => answer.to_string(),
+    };
+    println!("    udp  {:<32} {said}", address.to_string());
+    Ok(name.is_some())
+}
+
+/// The header and the rows of IPv4 and TCP, with the lines that belong to them.
+fn excerpt(list: &str) -> String {
+    let mut wanted = true;
+    let mut lines = Vec::new();
+    for line in list.lines() {
+        if let Some(frontend) = line.split_whitespace().nth(1).filter(|_| !line.starts_with(' ')) {
+            wanted = !frontend.starts_with('[') && !frontend.ends_with("/UDP");
+        }
+        if wanted {
+            lines.push(format!("{line}\n"));
+        }
+    }
+    lines.concat()
 }

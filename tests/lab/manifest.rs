@@ -55,8 +55,7 @@ impl Service {
             .collect();
         let ips = [self.cluster_ip(false), self.cluster_ip(true)];
         let kind = if self.kind.is_empty() { "ClusterIP" } else { self.kind };
-        let ingress: Vec<Value> = self.ingress.iter().map(|ip| json!({ "ip": ip })).collect();
-        json!({
+        let mut service = json!({
             "apiVersion": "v1",
             "kind": "Service",
             "metadata": { "name": self.name, "namespace": "lab" },
@@ -66,12 +65,19 @@ impl Service {
                 "clusterIPs": ips,
                 "ipFamilies": ["IPv4", "IPv6"],
                 "ipFamilyPolicy": "RequireDualStack",
-                "externalIPs": self.external_ips,
                 "ports": ports,
                 "selector": { "app": self.name },
             },
-            "status": { "loadBalancer": { "ingress": ingress } },
-        })
+        });
+        if !self.external_ips.is_empty() {
+            service["spec"]["externalIPs"] = json!(self.external_ips);
+        }
+        if !self.ingress.is_empty() {
+            let ingress: Vec<Value> = self.ingress.iter().map(|ip| json!({ "ip": ip })).collect();
+            service["spec"]["allocateLoadBalancerNodePorts"] = self.node_port.is_some().into();
+            service["status"] = json!({ "loadBalancer": { "ingress": ingress } });
+        }
+        service
     }
 
     fn slice(&self, backends: &[&Pod], v6: bool) -> Value {

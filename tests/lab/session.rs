@@ -41,7 +41,7 @@ pub fn up(options: Options) -> Result<()> {
     std::fs::write(SESSION, serde_json::to_vec(&Session { pid, places })?)?;
 
     println!("The lab is up; its files are in `{}`.", lab.dir.display());
-    println!("  make lab-shell NODE=…   with one of {names}");
+    println!("  make lab-shell PLACE=…   with one of {names}");
     println!("  culvert status --config {}/n1/culvert.yaml", lab.dir.display());
     println!("Ctrl-C or `make lab-down` ends it.");
     loop {

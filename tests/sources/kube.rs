@@ -276,12 +276,12 @@ async fn a_replaced_token_is_read_again() {
     listener.until_status("no problem", |s| s.connected && s.problems.is_empty()).await;
 }
 
-fn options(server: &ApiServer) -> Options {
+pub fn options(server: &ApiServer) -> Options {
     let none = "/nonexistent".into();
     Options { host: Some(server.url()), service_account: none, ..Options::new("n1") }
 }
 
-fn follow(options: Options) -> Listener {
+pub fn follow(options: Options) -> Listener {
     let (listener, tx, status) = Listener::new();
     tokio::spawn(async move { kube::run(options, tx, status).await.unwrap() });
     listener
@@ -294,7 +294,7 @@ fn port(world: &World, name: &str) -> Option<u16> {
     }
 }
 
-fn service(name: &str, port: u16) -> Value {
+pub fn service(name: &str, port: u16) -> Value {
     json!({
         "kind": "Service", "apiVersion": "v1",
         "metadata": {"name": name, "namespace": "shop"},

@@ -6,6 +6,7 @@
 
 mod answer;
 mod store;
+mod tls;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -16,12 +17,15 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 
 pub use store::Resource;
 use store::Store;
+pub use tls::Authority;
 
 /// How the server behaves.
 #[derive(Clone, Debug)]
@@ -50,15 +54,25 @@ struct Shared {
     cut: watch::Sender<u64>,
 }
 
-#[derive(Debug)]
 pub struct ApiServer {
     shared: Arc<Shared>,
     address: SocketAddr,
+    tls: Option<TlsAcceptor>,
     accepting: Option<JoinHandle<()>>,
 }
 
 impl ApiServer {
+    /// Speaks plain HTTP.
     pub async fn start() -> Self {
+        Self::listen(None).await
+    }
+
+    /// Speaks HTTPS with a certificate of `authority` for its address.
+    pub async fn start_tls(authority: &Authority) -> Self {
+        Self::listen(Some(authority.acceptor())).await
+    }
+
+    async fn listen(tls: Option<TlsAcceptor>) -> Self {
         let manners = Manners {
             streamed_lists: true,
             half_dead: false,
@@ -77,12 +91,13 @@ impl ApiServer {
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let accepting = Some(tokio::spawn(accept(listener, Arc::clone(&shared))));
-        Self { shared, address, accepting }
+        let accepting = Some(tokio::spawn(accept(listener, tls.clone(), Arc::clone(&shared))));
+        Self { shared, address, tls, accepting }
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
     }
 
     /// Creates or replaces an object.
@@ -129,7 +144,8 @@ impl ApiServer {
 
     pub async fn come_back(&mut self) {
         let listener = TcpListener::bind(self.address).await.unwrap();
-        self.accepting = Some(tokio::spawn(accept(listener, Arc::clone(&self.shared))));
+        let accepting = accept(listener, self.tls.clone(), Arc::clone(&self.shared));
+        self.accepting = Some(tokio::spawn(accepting));
     }
 
     pub fn half_dead(&self, yes: bool) {
@@ -170,19 +186,29 @@ fn bump(counter: &watch::Sender<u64>) {
     counter.send_modify(|count| *count += 1);
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };
         let shared = Arc::clone(&shared);
-        tokio::spawn(async move {
-            let mut cut = shared.cut.subscribe();
-            let service = service_fn(move |request| answer::answer(Arc::clone(&shared), request));
-            let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-            tokio::select! {
-                // The client closing, or a body cut short, is no business of the server's.
-                _ = connection => {}
-                _ = cut.changed() => {}
-            }
-        });
+        match tls.clone() {
+            None => drop(tokio::spawn(serve(stream, shared))),
+            Some(tls) => drop(tokio::spawn(async move {
+                // A client that refuses the certificate closes here.
+                if let Ok(stream) = tls.accept(stream).await {
+                    serve(stream, shared).await;
+                }
+            })),
+        }
+    }
+}
+
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, shared: Arc<Shared>) {
+    let mut cut = shared.cut.subscribe();
+    let service = service_fn(move |request| answer::answer(Arc::clone(&shared), request));
+    let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    tokio::select! {
+        // The client closing, or a body cut short, is no business of the server's.
+        _ = connection => {}
+        _ = cut.changed() => {}
     }
 }

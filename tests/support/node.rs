@@ -12,7 +12,8 @@ use super::netns::NetNs;
 use super::objects::Objects;
 use super::packet::Packet;
 
-pub const TC_OK: u32 = 0;
+/// Whoever comes next in the chain, and in the end the stack.
+pub const TC_NEXT: u32 = u32::MAX;
 pub const TC_DROP: u32 = 2;
 pub const TC_REDIRECT: u32 = 7;
 
@@ -85,6 +86,8 @@ impl Node {
             ns.ip(&format!("link set {dev} up"));
             ns.ip(&format!("link set {peer} up"));
         }
+        // Where `Packet` sends its frames.
+        ns.ip("link set eth0 address 02:00:00:00:00:01");
         ns.ip("addr add 10.9.0.1/24 dev eth0");
         ns.ip("addr add fd09::1/64 dev eth0 nodad");
         for (router, family) in [("10.9.0.254", "-4"), ("fd09::fe", "-6")] {

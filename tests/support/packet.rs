@@ -10,6 +10,10 @@ pub const SYN: u8 = 0x02;
 pub const RST: u8 = 0x04;
 pub const ACK: u8 = 0x10;
 
+/// What packets that arrive carry.
+const NODE_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+const PEER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
+
 const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
 const ETHERNET: usize = 14;
@@ -44,8 +48,8 @@ pub fn tcp(src: &str, dst: &str, flags: u8) -> Packet {
 
 pub fn udp(src: &str, dst: &str) -> Packet {
     Packet {
-        dmac: [2, 0, 0, 0, 0, 1],
-        smac: [2, 0, 0, 0, 0, 2],
+        dmac: NODE_MAC,
+        smac: PEER_MAC,
         src: src.parse().unwrap(),
         dst: dst.parse().unwrap(),
         proto: UDP,
@@ -85,30 +89,7 @@ impl Packet {
         };
         l4[check..check + 2].copy_from_slice(&sum.to_be_bytes());
 
-        let mut out = [self.dmac, self.smac].concat();
-        match (self.src.ip(), self.dst.ip()) {
-            (IpAddr::V4(src), IpAddr::V4(dst)) => {
-                out.extend([0x08, 0x00]);
-                let mut ip = vec![0x45, 0];
-                ip.extend((20 + l4.len() as u16).to_be_bytes());
-                ip.extend([0, 7, 0x40, 0, self.ttl, self.proto, 0, 0]);
-                ip.extend(src.octets());
-                ip.extend(dst.octets());
-                let header = finish(crate::support::packet::sum(&ip));
-                ip[10..12].copy_from_slice(&header.to_be_bytes());
-                out.extend(ip);
-            }
-            (IpAddr::V6(src), IpAddr::V6(dst)) => {
-                out.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
-                out.extend((l4.len() as u16).to_be_bytes());
-                out.extend([self.proto, self.ttl]);
-                out.extend(src.octets());
-                out.extend(dst.octets());
-            }
-            (src, dst) => panic!("{src} and {dst} are of different families"),
-        }
-        out.extend(l4);
-        out
+        frame([self.dmac, self.smac], self.src.ip(), self.dst.ip(), self.proto, self.ttl, &l4)
     }
 
     /// Reads a frame. Every checksum in it must be right.
@@ -137,6 +118,20 @@ impl Packet {
 }
 
 impl IcmpError {
+    /// A frame in which `from` tells the sender of `quoted` what became of it.
+    pub fn frame(from: &str, quoted: &Packet, kind: u8, code: u8) -> Vec<u8> {
+        let from: IpAddr = from.parse().unwrap();
+        let to = quoted.src.ip();
+        let inner = &quoted.bytes()[ETHERNET..];
+        let mut icmp = vec![kind, code, 0, 0, 0, 0, 5, 0];
+        icmp.extend(&inner[..inner.len().min(60)]);
+        let proto = if from.is_ipv4() { ICMP } else { ICMPV6 };
+        let start = if from.is_ipv4() { 0 } else { pseudo(from, to, ICMPV6, icmp.len()) };
+        let check = finish(start + sum(&icmp));
+        icmp[2..4].copy_from_slice(&check.to_be_bytes());
+        frame([NODE_MAC, PEER_MAC], from, to, proto, 64, &icmp)
+    }
+
     /// Reads a frame. The IP and ICMP checksums must be right.
     #[track_caller]
     pub fn parse(frame: &[u8]) -> Self {
@@ -159,6 +154,34 @@ impl IcmpError {
             quoted: (SocketAddr::new(inner.src, port(0)), SocketAddr::new(inner.dst, port(2))),
         }
     }
+}
+
+/// An Ethernet frame around an IP packet around `l4`.
+fn frame(macs: [[u8; 6]; 2], src: IpAddr, dst: IpAddr, proto: u8, ttl: u8, l4: &[u8]) -> Vec<u8> {
+    let mut out = macs.concat();
+    match (src, dst) {
+        (IpAddr::V4(src), IpAddr::V4(dst)) => {
+            out.extend([0x08, 0x00]);
+            let mut ip = vec![0x45, 0];
+            ip.extend((20 + l4.len() as u16).to_be_bytes());
+            ip.extend([0, 7, 0x40, 0, ttl, proto, 0, 0]);
+            ip.extend(src.octets());
+            ip.extend(dst.octets());
+            let header = finish(sum(&ip));
+            ip[10..12].copy_from_slice(&header.to_be_bytes());
+            out.extend(ip);
+        }
+        (IpAddr::V6(src), IpAddr::V6(dst)) => {
+            out.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
+            out.extend((l4.len() as u16).to_be_bytes());
+            out.extend([proto, ttl]);
+            out.extend(src.octets());
+            out.extend(dst.octets());
+        }
+        (src, dst) => panic!("{src} and {dst} are of different families"),
+    }
+    out.extend(l4);
+    out
 }
 
 struct IpHeader {

@@ -71,9 +71,8 @@ pub fn config() -> abi::Config {
         socket_lb_host_only: 0,
         bind_protection: 1,
         nodeport: 1,
-        external_ips: 1,
         bpf_host_routing: 1,
         spoof_check: 1,
-        pad: [0; 5],
+        pad: [0; 6],
     }
 }

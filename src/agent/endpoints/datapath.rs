@@ -52,6 +52,12 @@ impl Kernel for Datapath {
         Ok(())
     }
 
+    fn entries_of(&self, ifindex: u32) -> anyhow::Result<Vec<(IpAddr, abi::Endpoint)>> {
+        let entries = self.maps().endpoints.entries().context("cannot list map `endpoints`")?;
+        let of_device = entries.into_iter().filter(|(_, entry)| entry.ifindex == ifindex);
+        Ok(of_device.map(|(addr, entry)| (addr.ip(), entry)).collect())
+    }
+
     fn entry(&self, ip: IpAddr) -> anyhow::Result<Option<abi::Endpoint>> {
         Ok(self.maps().endpoints.get(&Addr::from(ip))?)
     }

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use crate::abi;
 use crate::cni::api::Attachment;
+use crate::cni::names::PREFIX;
 
 /// The host side of a pod's veth pair.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,6 +18,11 @@ pub struct PodDevice {
 impl PodDevice {
     pub fn of(attachment: &Attachment) -> Self {
         Self { name: attachment.host_ifname() }
+    }
+
+    /// Of the attachment with this id.
+    pub fn of_id(id: &str) -> Self {
+        Self { name: format!("{PREFIX}{id}") }
     }
 }
 
@@ -39,6 +45,9 @@ pub trait Kernel {
 
     /// Removes every entry whose address is not in `known`.
     fn keep_only(&mut self, known: &BTreeSet<IpAddr>) -> anyhow::Result<()>;
+
+    /// The addresses that are entered for a device, with their entry.
+    fn entries_of(&self, ifindex: u32) -> anyhow::Result<Vec<(IpAddr, abi::Endpoint)>>;
 
     fn entry(&self, ip: IpAddr) -> anyhow::Result<Option<abi::Endpoint>>;
 

@@ -52,9 +52,22 @@ impl DerefMut for Endpoint {
 pub enum Error {
     #[error("cannot {action} `{}`", path.display())]
     Io { action: &'static str, path: PathBuf, source: io::Error },
+}
 
-    #[error("`{}` is no endpoint; remove it once its pod is gone", path.display())]
-    Decode { path: PathBuf, source: serde_json::Error },
+/// What the directory holds.
+#[derive(Debug, Default)]
+pub(super) struct Loaded {
+    pub(super) endpoints: Vec<Endpoint>,
+    pub(super) damaged: Vec<Damaged>,
+}
+
+/// A file that says nothing, for a crash of the machine or a hand that edited it.
+#[derive(Debug)]
+pub(super) struct Damaged {
+    /// Of the attachment, from the file's name.
+    pub(super) id: String,
+    pub(super) path: PathBuf,
+    pub(super) source: serde_json::Error,
 }
 
 #[derive(Debug)]
@@ -71,19 +84,23 @@ impl Store {
         }
     }
 
-    /// All endpoints. A file that cannot be understood stops the agent: its pod's address could
-    /// be given twice.
-    pub(super) fn load(&self) -> Result<Vec<Endpoint>, Error> {
+    /// All endpoints, and the files that are none.
+    pub(super) fn load(&self) -> Result<Loaded, Error> {
         let failed = |path: &Path, source| Error::Io { action: "read", path: path.into(), source };
-        let mut found = Vec::new();
+        let mut found = Loaded::default();
         for entry in fs::read_dir(&self.dir).map_err(|cause| failed(&self.dir, cause))? {
             let path = entry.map_err(|cause| failed(&self.dir, cause))?.path();
             if path.extension().is_none_or(|extension| extension != "json") {
                 continue;
             }
             let bytes = fs::read(&path).map_err(|cause| failed(&path, cause))?;
-            let endpoint = serde_json::from_slice(&bytes);
-            found.push(endpoint.map_err(|source| Error::Decode { path, source })?);
+            match serde_json::from_slice(&bytes) {
+                Ok(endpoint) => found.endpoints.push(endpoint),
+                Err(source) => {
+                    let id = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+                    found.damaged.push(Damaged { id, path, source });
+                }
+            }
         }
         Ok(found)
     }

@@ -40,6 +40,11 @@ impl Kernel for Memory {
         Ok(())
     }
 
+    fn entries_of(&self, ifindex: u32) -> anyhow::Result<Vec<(IpAddr, abi::Endpoint)>> {
+        let entries = self.entries.iter().filter(|(_, entry)| entry.ifindex == ifindex);
+        Ok(entries.map(|(ip, entry)| (*ip, *entry)).collect())
+    }
+
     fn entry(&self, ip: IpAddr) -> anyhow::Result<Option<abi::Endpoint>> {
         Ok(self.entries.get(&ip).copied())
     }
@@ -64,14 +69,19 @@ impl Fixture {
     }
 
     fn start(state_dir: &Path, kernel: &mut Memory) -> Endpoints {
+        let (endpoints, problems) = Self::start_with_problems(state_dir, kernel);
+        assert_eq!(problems, []);
+        endpoints
+    }
+
+    fn start_with_problems(state_dir: &Path, kernel: &mut Memory) -> (Endpoints, Vec<Error>) {
         let settings = Settings {
             state_dir: state_dir.to_owned(),
             hairpin: vec!["169.254.42.1".parse().unwrap()],
         };
         let (mut endpoints, problems) = Endpoints::restore(settings, kernel).unwrap();
-        assert_eq!(problems, []);
         endpoints.set_pod_cidrs(&["10.1.0.0/29".parse().unwrap(), "fd00:1::/120".parse().unwrap()]);
-        endpoints
+        (endpoints, problems)
     }
 
     fn restart(&mut self) {
@@ -241,4 +251,32 @@ fn status_gives_the_reason_for_not_being_ready() {
     assert_eq!(node.call(Call::Status).unwrap_err().code, code::NOT_AVAILABLE);
     node.endpoints.set_not_ready(None);
     node.call(Call::Status).unwrap();
+}
+
+#[test]
+fn a_file_cut_short_is_named_and_its_pod_and_all_others_go_on() {
+    let mut node = Fixture::new();
+    let (cut, whole) = (node.add("cut"), node.add("whole"));
+    let file = node.dir.path().join(format!("endpoints/{}.json", attachment("cut").id()));
+    let text = std::fs::read(&file).unwrap();
+    std::fs::write(&file, &text[..text.len() / 3]).unwrap();
+
+    let (endpoints, problems) = Fixture::start_with_problems(node.dir.path(), &mut node.kernel);
+    node.endpoints = endpoints;
+    let [problem] = &problems[..] else { panic!("{problems:?}") };
+    assert!(problem.msg.contains(file.to_str().unwrap()), "{problem}");
+    for ip in cut.iter().chain(&whole) {
+        assert!(node.kernel.entries.contains_key(ip), "{ip}");
+    }
+    let mut devices = [attachment("cut"), attachment("whole")].map(|a| a.host_ifname());
+    let mut kept: Vec<String> = node.endpoints.devices().collect();
+    devices.sort();
+    kept.sort();
+    assert_eq!(kept, devices);
+    assert!(!node.add("new").iter().any(|ip| cut.contains(ip)));
+
+    node.call(Call::Del(attachment("cut"))).unwrap();
+    assert!(!file.exists());
+    assert!(cut.iter().all(|ip| node.endpoints.pool.holder(*ip).is_none()));
+    assert!(cut.iter().all(|ip| !node.kernel.entries.contains_key(ip)));
 }

@@ -38,10 +38,11 @@ pub(super) fn lines(status: &Status) -> String {
     line("NetworkPolicy", &effect(&features.network_policy));
     let sync = &status.sync;
     let counts = format!(
-        "{} served, {} frontends, {} backends",
+        "{} served, {} frontends, {} backend slots",
         sync.services, sync.frontends, sync.backends
     );
-    let pending = if sync.pending == 0 { "" } else { &format!(", {} waiting", sync.pending) };
+    let pending =
+        if sync.pending == 0 { "" } else { &format!(", {} not written yet", sync.pending) };
     line("Services", &format!("{counts}{pending}"));
     line("Pods", &format!("{} on this node", status.endpoints.len()));
     for device in status.devices.iter().filter(|device| !device.problem.is_empty()) {

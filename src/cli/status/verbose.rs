@@ -58,6 +58,10 @@ fn details(status: &Status) -> String {
     if !status.pod_cidrs.is_empty() {
         let _ = writeln!(text, "Pod CIDRs:               {}", status.pod_cidrs.join(" "));
     }
+    if !status.native_routing_cidrs.is_empty() {
+        let cidrs: Vec<_> = status.native_routing_cidrs.iter().map(ToString::to_string).collect();
+        let _ = writeln!(text, "Native routing CIDRs:    {}", cidrs.join(" "));
+    }
     text
 }
 

@@ -7,9 +7,11 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use libbpf_rs::ProgramType;
+use nix::sys::statfs::CGROUP2_SUPER_MAGIC;
 
 use super::{Error, Place, name};
 use crate::datapath::Datapath;
+use crate::datapath::host;
 use crate::datapath::load::Loaded;
 use crate::datapath::sys::LinkTarget;
 
@@ -19,6 +21,10 @@ pub(super) fn attach(datapath: &Datapath, cgroup: &Path) -> Result<(), Error> {
         target: cgroup.display().to_string(),
         source,
     };
+    // Before anything is touched: links to the right cgroup may be pinned.
+    if !host::is_mounted(cgroup, CGROUP2_SUPER_MAGIC).map_err(failed)? {
+        return Err(Error::NotCgroup { path: cgroup.to_owned() });
+    }
     let directory = File::open(cgroup).map_err(failed)?;
     // On 64-bit kernels a cgroup's id is its directory's inode number.
     let id = directory.metadata().map_err(failed)?.ino();

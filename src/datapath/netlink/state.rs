@@ -110,9 +110,12 @@ impl State {
     }
 
     fn owned(&self, filter: &Filter) -> BTreeMap<Addr, Owned> {
+        // A link-local address means nothing beyond its link: what comes to it from there can
+        // reach no backend elsewhere, and no answer finds the way back (RFC 4291 2.5.6).
         let served = |ip: &IpAddr| {
-            filter.node_port_addresses.is_empty()
-                || filter.node_port_addresses.iter().any(|net| net.contains(ip))
+            !matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local())
+                && (filter.node_port_addresses.is_empty()
+                    || filter.node_port_addresses.iter().any(|net| net.contains(ip)))
         };
         let mut owned = BTreeMap::new();
         for Address { ifindex, net, .. } in &self.addresses {

@@ -54,7 +54,8 @@ impl Balancer {
             return BTreeSet::new();
         };
         let lists = families(service).flat_map(|v6| service.ports.iter().map(move |p| (v6, p)));
-        lists.flat_map(|(v6, port)| frontends(service, port, v6).into_keys()).collect()
+        let serve = &self.context.serve;
+        lists.flat_map(|(v6, port)| frontends(service, port, v6, serve).into_keys()).collect()
     }
 
     pub(super) fn plan_service(&mut self, name: ObjectName) -> Plan {
@@ -78,10 +79,8 @@ impl Balancer {
                     if record.lists.iter().any(|list| list.key == key) {
                         continue;
                     }
-                    let ours: BTreeMap<ServiceKey, ServiceKind> = frontends(service, port, v6)
-                        .into_iter()
-                        .filter(|(key, _)| self.claims.owner(key) == Some(&name))
-                        .collect();
+                    let mut ours = frontends(service, port, v6, &self.context.serve);
+                    ours.retain(|key, _| self.claims.owner(key) == Some(&name));
                     let wanted = candidates(objects.slices(&name), port, v6, &self.context.node);
                     let mut list = match stale.iter().position(|list| list.key == key) {
                         Some(place) => stale.swap_remove(place),

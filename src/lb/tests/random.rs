@@ -166,7 +166,9 @@ impl World {
         for service in self.services.values() {
             for v6 in families(service) {
                 for (number, port) in service.ports.iter().enumerate() {
-                    for (key, kind) in frontends(service, port, v6) {
+                    for (key, kind) in
+                        frontends(service, port, v6, &kernel.balancer.context().serve)
+                    {
                         expected.insert(key);
                         self.check_frontend(kernel, key, (service, number, v6, kind));
                     }

@@ -183,7 +183,7 @@ impl Kernel {
 }
 
 fn balancer(targets: u32) -> Balancer {
-    Balancer::new(Context { node: "here".into(), zone: None }, targets)
+    Balancer::new(Context::of("here"), targets)
 }
 
 /// All writes of a batch, in the order in which the agent carries them out.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result};
 use prometheus::IntCounterVec;
 
-use super::Metrics;
+use super::{Metrics, Stage};
 use crate::abi::{Counter, Hook, Outcome};
 use crate::agent::status::Status;
 use crate::datapath::Maps;
@@ -24,9 +24,18 @@ impl Metrics {
         counters: &[(Outcome, Hook, Counter)],
     ) -> Result<String> {
         let _exclusive = self.exclusive();
+        self.start_at_zero();
         self.take_status(status);
         self.take_counters(counters);
         self.registry.text().context("cannot write the metrics")
+    }
+
+    /// An alert on a rate needs the first sample, and a dashboard a name that is there.
+    fn start_at_zero(&self) {
+        for stage in [Stage::Full, Stage::Partial] {
+            self.sync_errors.with_label_values(&[stage.name()]);
+            self.sync_duration.with_label_values(&[stage.name()]);
+        }
     }
 
     fn take_status(&self, status: &Status) {
@@ -48,6 +57,12 @@ impl Metrics {
             (&self.endpoints, status.endpoints.len() as u64),
         ] {
             gauge.set(value as i64);
+        }
+
+        for (policy, ports) in
+            [("internal", sync.no_local_internal), ("external", sync.no_local_external)]
+        {
+            self.kp_no_local.with_label_values(&[policy]).set(ports as i64);
         }
 
         for gauges in [&self.source_connected, &self.source_problems, &self.verifier] {

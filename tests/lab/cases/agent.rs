@@ -3,9 +3,7 @@
 
 use std::net::SocketAddr;
 
-use serde_json::Value;
-
-use super::stage::{SHARED, Stage, eventually, ip};
+use super::stage::{SHARED, Stage, eventually, ip, status};
 use crate::lab::manifest::{SERVICE_PORT, Service};
 
 #[test]
@@ -15,9 +13,8 @@ fn bad_yaml_is_named_and_the_good_beside_it_goes_on() {
     stage.serve(&service, &[&stage.web]);
     stage.lab.publish_text("bad", "kind: Service\nspec: [not, closed").unwrap();
     let problems = || -> Vec<String> {
-        let text = stage.lab.node(1).culvert(&["status", "-o", "json"]).unwrap();
-        let status: Value = serde_json::from_str(&text).unwrap();
-        let sources = status["sources"].as_array().unwrap().iter();
+        let shown = status(stage.lab.node(1));
+        let sources = shown["sources"].as_array().unwrap().iter();
         let problems = sources.flat_map(|source| source["problems"].as_array().unwrap());
         problems.map(|problem| problem["subject"].as_str().unwrap().to_owned()).collect()
     };

@@ -6,9 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use crate::client::{Outcome, Talk, ask};
 use crate::lab::cluster::{Lab, Options, Programs};
 use crate::lab::manifest::{SERVICE_PORT, Service};
+use crate::lab::node::Node;
 use crate::lab::place::Place;
 use crate::lab::pod::Pod;
 
@@ -105,6 +108,12 @@ pub fn serving(lab: &Lab, node: usize, name: &str) -> Pod {
 
 pub fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
+}
+
+/// What the agent of a node tells of itself.
+pub fn status(node: &Node) -> Value {
+    let text = node.culvert(&["status", "-o", "json"]).unwrap();
+    serde_json::from_str(&text).unwrap()
 }
 
 /// Tries until it is so.

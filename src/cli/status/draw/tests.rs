@@ -72,7 +72,7 @@ Masquerading:            Disabled
 BandwidthManager:        Disabled
 IPv6 BIG TCP:            Disabled
 NetworkPolicy:           Not supported
-Services:                2 served, 5 frontends, 4 backends
+Services:                2 served, 5 frontends, 4 backend slots
 Pods:                    0 on this node
 "
     );
@@ -106,7 +106,7 @@ fn what_is_wrong_is_on_top_or_called_a_problem() {
         "Source:                  Away, serving what is known   kube",
         "Problem:                 eth0: no program attached\n",
         "Problem:                 web.yaml: no port\n",
-        "4 backends, 3 waiting\n",
+        "4 backend slots, 3 not written yet\n",
     ] {
         assert!(text.contains(line), "no `{line}` in\n{text}");
     }

@@ -56,6 +56,7 @@ fn every_address_is_owned_and_loopback_is_for_the_host_alone() {
         address(1, "192.0.2.1/32"),
         link(2, "eth0"),
         address(2, "10.0.0.1/24"),
+        address(2, "fe80::1/64"),
     ]);
     let all = owned_flags(&state, &Filter::default());
     assert_eq!(
@@ -65,6 +66,7 @@ fn every_address_is_owned_and_loopback_is_for_the_host_alone() {
             ("10.0.0.1".to_owned(), OWNED_NODEPORT),
             ("127.0.0.1".to_owned(), OWNED_LOOPBACK),
             ("192.0.2.1".to_owned(), OWNED_NODEPORT),
+            ("fe80::1".to_owned(), 0),
         ]
     );
 
