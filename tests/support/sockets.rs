@@ -113,7 +113,9 @@ impl SocketNode {
 pub fn namespace() -> NetNs {
     let netns = NetNs::new();
     for address in ADDRESSES {
-        netns.ip(&format!("addr add {address} dev lo"));
+        // Else an IPv6 address is tentative until a kernel worker has run, loopback or not.
+        let nodad = if address.contains(':') { " nodad" } else { "" };
+        netns.ip(&format!("addr add {address} dev lo{nodad}"));
     }
     netns
 }
