@@ -36,4 +36,5 @@ mod kernel {
     mod sock_destroy;
     mod sock_udp;
     mod sync;
+    mod wire;
 }
