@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Pure: the kernel routes this node wants towards the other nodes' pods.
+//! Pure: the kernel routes this node wants towards pods.
 //!
+//! Its own pod CIDRs are unreachable but for the pods that are there: a packet to an address that no
+//! pod has would otherwise follow the default route, and the router would send it back.
 //! With `autoDirectNodeRoutes` every pod CIDR of another node is reached through that node's
 //! InternalIP, which must be a neighbour: a router in between would not know the pods.
 
 use std::collections::{BTreeMap, HashMap};
+use std::mem::discriminant;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -13,9 +16,13 @@ use crate::model::{AddressKind, Node, Problem};
 
 /// Where a pod CIDR is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NextHop {
-    pub via: IpAddr,
-    pub ifindex: u32,
+pub enum NextHop {
+    Gateway {
+        via: IpAddr,
+        ifindex: u32,
+    },
+    /// The sender is told that there is no such pod.
+    Unreachable,
 }
 
 /// Routes by destination. The destinations have no host bits.
@@ -42,10 +49,11 @@ pub enum Write {
     },
 }
 
-/// The routes to the pods of all `nodes` but `this`, and what stands in their way. A CIDR that two
-/// nodes have goes to the first by name.
+/// The routes to the pods of all `nodes`, and what stands in their way: those of `this`, and when
+/// `direct` those of the others. A CIDR that two nodes have goes to the first by name.
 pub fn desired<'a>(
     this: &str,
+    direct: bool,
     nodes: impl IntoIterator<Item = &'a Node>,
     links: &[OnLink],
 ) -> (Table, Vec<Problem>) {
@@ -54,10 +62,10 @@ pub fn desired<'a>(
     let own: Vec<IpNet> =
         nodes.iter().filter(|n| n.name == this).flat_map(|n| n.pod_cidrs.iter().copied()).collect();
 
-    let mut table = Table::new();
+    let mut table: Table = own.iter().map(|cidr| (cidr.trunc(), NextHop::Unreachable)).collect();
     let mut owners: HashMap<IpNet, &str> = HashMap::new();
     let mut problems = Vec::new();
-    for node in nodes.into_iter().filter(|node| node.name != this) {
+    for node in nodes.into_iter().filter(|node| direct && node.name != this) {
         let mut problem = |message: String| {
             problems.push(Problem { subject: format!("Node {}", node.name), message });
         };
@@ -121,7 +129,7 @@ fn next_hop(node: &Node, cidr: &IpNet, links: &[OnLink]) -> Result<NextHop, Stri
     let hops = addresses.iter().filter_map(|ip| {
         let on = links.iter().filter(|link| link.net.contains(ip) && link.net.addr() != *ip);
         let nearest = on.max_by_key(|link| link.net.prefix_len())?;
-        Some(NextHop { via: *ip, ifindex: nearest.ifindex })
+        Some(NextHop::Gateway { via: *ip, ifindex: nearest.ifindex })
     });
     hops.into_iter().next().ok_or_else(|| {
         format!(
@@ -133,8 +141,14 @@ fn next_hop(node: &Node, cidr: &IpNet, links: &[OnLink]) -> Result<NextHop, Stri
 }
 
 /// The changes that turn `actual`, the routes that are ours, into `desired`. Removals come last:
-/// a destination is never without the route that it keeps.
+/// a destination is never without the route that it keeps. Only between a gateway and none it is,
+/// for an instant: the kernel keeps both, as they differ in their metric.
 pub fn plan(desired: &Table, actual: &Table) -> Vec<Write> {
+    let unlike = |a: &NextHop, b: &NextHop| discriminant(a) != discriminant(b);
+    let turned = actual
+        .iter()
+        .filter(|(to, hop)| desired.get(to).is_some_and(|wanted| unlike(wanted, hop)))
+        .map(|(to, hop)| Write::Remove { to: *to, hop: *hop });
     let missing = desired
         .iter()
         .filter(|(to, hop)| actual.get(to) != Some(hop))
@@ -143,7 +157,7 @@ pub fn plan(desired: &Table, actual: &Table) -> Vec<Write> {
         .iter()
         .filter(|(to, _)| !desired.contains_key(to))
         .map(|(to, hop)| Write::Remove { to: *to, hop: *hop });
-    missing.chain(stale).collect()
+    turned.chain(missing).chain(stale).collect()
 }
 
 #[cfg(test)]

@@ -39,4 +39,5 @@ mod kernel {
     mod sock_storm;
     mod sock_udp;
     mod sync;
+    mod wire;
 }

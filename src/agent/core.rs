@@ -17,7 +17,7 @@ use super::report::Report;
 use super::retry::Retries;
 use super::sync::{ServiceSync, Step};
 use super::uplinks::Uplinks;
-use crate::config::Config;
+use crate::config::{Config, RoutingMode};
 use crate::datapath::netlink::{Filter, Routes, View};
 use crate::datapath::{Datapath, host};
 use crate::lb::Context;
@@ -53,7 +53,7 @@ impl Task {
     fn subject(self) -> &'static str {
         match self {
             Self::Network => "network devices",
-            Self::Routes => "routes to other nodes' pods",
+            Self::Routes => "routes to pods",
             Self::DetachOthers => "devices that are no longer ours",
             Self::CniConfiguration => "CNI configuration",
         }
@@ -71,8 +71,7 @@ pub struct Core {
     pub nodes: Nodes,
     /// None: connected UDP sockets outlive their backend here.
     pub reaper: Option<Reaper>,
-    /// None: routes are not ours to write.
-    pub routes: Option<Routes>,
+    pub routes: Routes,
     pub filter: watch::Sender<Filter>,
     pub health: Arc<Health>,
     pub metrics: Arc<Metrics>,
@@ -229,9 +228,10 @@ impl Core {
                 self.retries.now(Task::Routes);
             }
             Task::Routes => {
-                if let Some(routes) = &self.routes {
-                    self.nodes.sync_routes(&self.config.node_name, view, routes).await?;
-                }
+                let direct = self.config.routing_mode == RoutingMode::Native
+                    && self.config.auto_direct_node_routes;
+                let this = &self.config.node_name;
+                self.nodes.sync_routes(this, direct, view, &self.routes).await?;
             }
             Task::DetachOthers => {
                 let pods = self.endpoints.devices();

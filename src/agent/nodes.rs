@@ -81,12 +81,18 @@ impl Nodes {
         problems
     }
 
-    /// Brings the kernel's routes to the other nodes' pods up to date. Nothing is done before the
-    /// nodes are known: an earlier agent's routes stay.
+    /// Brings the kernel's routes to pods up to date, those to the other nodes' when `direct`.
+    /// Nothing is done before the nodes are known: an earlier agent's routes stay.
     ///
     /// # Errors
     /// The kernel refuses a route.
-    pub async fn sync_routes(&mut self, this: &str, view: &View, routes: &Routes) -> Result<()> {
+    pub async fn sync_routes(
+        &mut self,
+        this: &str,
+        direct: bool,
+        view: &View,
+        routes: &Routes,
+    ) -> Result<()> {
         if !self.listed {
             return Ok(());
         }
@@ -96,15 +102,21 @@ impl Nodes {
             .filter(|(ifindex, _)| view.uplinks.contains_key(ifindex))
             .map(|(ifindex, net)| OnLink { net: *net, ifindex: *ifindex });
         let links: Vec<OnLink> = on_link.collect();
-        let (desired, problems) = route::desired(this, self.nodes.values(), &links);
+        let (desired, problems) = route::desired(this, direct, self.nodes.values(), &links);
         self.off_link = problems;
 
         let actual = routes.list().await?;
         let actual: Table = actual
             .into_iter()
-            .map(|route| (route.to, NextHop { via: route.via, ifindex: route.ifindex }))
+            .map(|route| match route.via {
+                Some(via) => (route.to, NextHop::Gateway { via, ifindex: route.ifindex }),
+                None => (route.to, NextHop::Unreachable),
+            })
             .collect();
-        let kernel = |to, hop: NextHop| Route { to, via: hop.via, ifindex: hop.ifindex };
+        let kernel = |to, hop| match hop {
+            NextHop::Gateway { via, ifindex } => Route { to, via: Some(via), ifindex },
+            NextHop::Unreachable => Route { to, via: None, ifindex: 0 },
+        };
         let mut outcome = Ok(());
         for write in route::plan(&desired, &actual) {
             let done = match write {

@@ -20,7 +20,7 @@ use super::retry::Retries;
 use super::sync::ServiceSync;
 use super::uplinks::Uplinks;
 use super::{Handle, report, status};
-use crate::config::{Config, KubeProxyReplacement, RoutingMode, Source};
+use crate::config::{Config, KubeProxyReplacement, Source};
 use crate::datapath::netlink::{self, Filter, Routes, View};
 use crate::datapath::{Datapath, Options, host, probe, sysctl};
 use crate::k8s::{kube, manifests};
@@ -114,8 +114,7 @@ pub async fn run(config: Config) -> Result<()> {
     if let Err(error) = background::forward_events(&maps, events.clone()) {
         note("events", error.into());
     }
-    let direct = config.routing_mode == RoutingMode::Native && config.auto_direct_node_routes;
-    let routes = if direct { Some(Routes::open()?) } else { None };
+    let routes = Routes::open()?;
 
     let base = status::Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -44,7 +44,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
         }
     }
     for route in routes {
-        text.push_str(&format!("removed route to {} via {}\n", route.to, route.via));
+        text.push_str(&format!("removed the route to {route}\n"));
     }
     output::text(&text)
 }

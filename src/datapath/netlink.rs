@@ -35,8 +35,8 @@ pub enum Error {
     #[error("the kernel stopped reporting changes of the network")]
     Closed,
 
-    #[error("cannot {action} the route to {to} via {via}")]
-    Route { action: &'static str, to: IpNet, via: IpAddr, source: std::io::Error },
+    #[error("cannot {action} the route to {route}")]
+    Route { action: &'static str, route: Route, source: std::io::Error },
 }
 
 fn io(error: rtnetlink::Error) -> std::io::Error {

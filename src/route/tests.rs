@@ -23,8 +23,11 @@ fn links() -> [OnLink; 3] {
 }
 
 fn routes(nodes: &[Node]) -> (Vec<String>, Vec<String>) {
-    let (table, problems) = desired("here", nodes, &links());
-    let show = |(to, hop): (&IpNet, &NextHop)| format!("{to} via {} dev {}", hop.via, hop.ifindex);
+    let (table, problems) = desired("here", true, nodes, &links());
+    let show = |(to, hop): (&IpNet, &NextHop)| match hop {
+        NextHop::Gateway { via, ifindex } => format!("{to} via {via} dev {ifindex}"),
+        NextHop::Unreachable => format!("{to} unreachable"),
+    };
     let problems = problems.into_iter().map(|p| format!("{}: {}", p.subject, p.message));
     (table.iter().map(show).collect(), problems.collect())
 }
@@ -35,7 +38,26 @@ fn every_other_nodes_pods_are_reached_through_its_internal_ip() {
         node("here", &["10.9.0.1"], &["10.1.0.0/24"]),
         node("b", &["10.9.0.2", "fd09::2"], &["10.1.1.0/24", "fd01:1::/64"]),
     ]);
-    assert_eq!(routes, ["10.1.1.0/24 via 10.9.0.2 dev 2", "fd01:1::/64 via fd09::2 dev 2"]);
+    assert_eq!(
+        routes,
+        [
+            "10.1.0.0/24 unreachable",
+            "10.1.1.0/24 via 10.9.0.2 dev 2",
+            "fd01:1::/64 via fd09::2 dev 2"
+        ]
+    );
+    assert!(problems.is_empty());
+}
+
+#[test]
+fn without_direct_routes_only_our_own_pods_have_one() {
+    let nodes = [
+        node("here", &["10.9.0.1"], &["10.1.0.7/24", "fd01::/64"]),
+        node("b", &["10.10.0.2"], &["10.1.1.0/24"]),
+    ];
+    let (table, problems) = desired("here", false, &nodes, &links());
+    let own = ["10.1.0.0/24", "fd01::/64"].map(|to| (to.parse().unwrap(), NextHop::Unreachable));
+    assert_eq!(table, Table::from(own));
     assert!(problems.is_empty());
 }
 
@@ -76,7 +98,7 @@ fn cidrs_that_two_nodes_have_are_reported_and_our_own_pods_stay_ours() {
         node("here", &["10.9.0.1"], &["10.1.0.0/24"]),
         node("b", &["10.9.0.2"], &["10.1.1.0/24", "10.1.0.0/16"]),
     ]);
-    assert_eq!(routes, ["10.1.1.0/24 via 10.9.0.2 dev 2"]);
+    assert_eq!(routes, ["10.1.0.0/24 unreachable", "10.1.1.0/24 via 10.9.0.2 dev 2"]);
     assert_eq!(problems.len(), 2);
     assert!(problems[0].starts_with("Node b: pod CIDR `10.1.0.0/16` overlaps"), "{problems:?}");
     assert!(
@@ -89,7 +111,9 @@ fn any_table() -> impl Strategy<Value = Table> {
     prop::collection::btree_map(0u8..8, (0u8..3, 1u32..3), 0..8).prop_map(|entries| {
         let route = |(net, (hop, ifindex)): (u8, (u8, u32))| {
             let to = format!("10.1.{net}.0/24").parse().unwrap();
-            (to, NextHop { via: IpAddr::from([10, 9, 0, hop]), ifindex })
+            let via = IpAddr::from([10, 9, 0, hop]);
+            let gateway = NextHop::Gateway { via, ifindex };
+            (to, if hop == 0 { NextHop::Unreachable } else { gateway })
         };
         entries.into_iter().map(route).collect()
     })

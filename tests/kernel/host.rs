@@ -259,6 +259,19 @@ fn legacy_routing_sends_what_the_stack_would_take_for_a_martian() {
 }
 
 #[test]
+fn a_datagram_without_a_checksum_stays_without_one() {
+    const CHECKSUM: std::ops::Range<usize> = 40..42;
+    for backend in [V4.remote, V4.pod] {
+        let node = Node::new();
+        let _service = node.objects.serve(node_port(V4, UDP), &[&V4.at(backend, 53)]);
+        let mut frame = request(V4, UDP).bytes();
+        frame[CHECKSUM].fill(0);
+        let (action, sent) = node.raw("from_netdev", node.uplink, &frame);
+        assert_eq!((action, &sent[CHECKSUM]), (TC_REDIRECT, &[0, 0][..]), "{backend}");
+    }
+}
+
+#[test]
 fn headers_cut_short_are_dropped_and_counted() {
     for family in FAMILIES {
         let node = Node::new();

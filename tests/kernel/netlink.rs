@@ -114,7 +114,7 @@ fn only_our_routes_are_listed_and_removed() {
         let ifindex = nix::net::if_::if_nametoindex("eth0").unwrap();
         let route = |to: &str, via: &str| Route {
             to: to.parse().unwrap(),
-            via: via.parse().unwrap(),
+            via: Some(via.parse().unwrap()),
             ifindex,
         };
         let v4 = route("10.60.0.0/24", "10.9.0.1");
@@ -137,6 +137,25 @@ fn only_our_routes_are_listed_and_removed() {
             assert_eq!(routes.list().await.unwrap(), [moved]);
         }
         routes.set(&v6).await.unwrap();
+        let nowhere = ["10.70.0.0/24", "fd70::/64"].map(|to| Route {
+            to: to.parse().unwrap(),
+            via: None,
+            ifindex: 0,
+        });
+        for route in &nowhere {
+            routes.set(route).await.unwrap();
+            routes.set(route).await.unwrap();
+        }
+        assert_eq!(routes.list().await.unwrap(), [moved, nowhere[0], v6, nowhere[1]]);
+        for (to, family) in [("10.70.0.9", "-4"), ("fd70::9", "-6")] {
+            let found =
+                std::process::Command::new("ip").args([family, "route", "get", to]).output();
+            let said = String::from_utf8(found.unwrap().stderr).unwrap();
+            assert!(said.contains("No route to host"), "{to}: {said}");
+        }
+        for route in &nowhere {
+            routes.remove(route).await.unwrap();
+        }
         assert_eq!(routes.clear().await.unwrap(), [moved, v6]);
         assert_eq!(routes.list().await.unwrap(), []);
         let table = fs::read_to_string("/proc/thread-self/net/route").unwrap();

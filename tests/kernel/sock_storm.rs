@@ -22,7 +22,7 @@ const CONNECTS: usize = 50_000;
 fn no_connect_fails_while_the_agent_moves_a_service_to_and_fro() {
     let node = SocketNode::new();
     let maps = Arc::clone(node.objects.maps());
-    let context = Context { node: "here".into(), zone: None };
+    let context = Context::of("here");
     let mut sync = ServiceSync::adopt(maps, context, &[]).unwrap();
     // The agent's clock runs as fast as it can, so its grace period is a few dozen changes long.
     let mut now = Instant::now();

@@ -38,9 +38,6 @@ impl Node {
         let name = format!("n{index}");
         let dir = lab.join(&name);
         fs::create_dir_all(&dir)?;
-        // What every Kubernetes node has; kubeadm refuses one that does not.
-        place.sysctl("net.ipv4.ip_forward", "1")?;
-        place.sysctl("net.ipv6.conf.all.forwarding", "1")?;
         let cgroup = place.cgroup.parent().context("the host's cgroup is below the node's")?;
         let config = format!(
             "nodeName: {name}\nmanifests: {manifests}\nbpfRoot: {bpf}\nstateDir: {dir}/state\n\

@@ -40,11 +40,6 @@ impl Place {
     pub fn output(&self, command: &mut Command) -> io::Result<std::process::Output> {
         self.netns.run(|| command.output())
     }
-
-    pub fn sysctl(&self, name: &str, value: &str) -> io::Result<()> {
-        let path = Path::new("/proc/sys").join(name.replace('.', "/"));
-        self.netns.run(|| std::fs::write(path, value))
-    }
 }
 
 pub fn procs(cgroup: &Path) -> PathBuf {

@@ -131,22 +131,24 @@ impl Node {
 
     /// Runs `program` on a frame that came in on, or leaves by, `ifindex`.
     pub fn raw(&self, program: &str, ifindex: u32, frame: &[u8]) -> (u32, Vec<u8>) {
+        self.ns.run(|| self.raw_inside(program, ifindex, frame))
+    }
+
+    /// As [`Self::raw`], on a thread that is in the node's namespace.
+    pub fn raw_inside(&self, program: &str, ifindex: u32, frame: &[u8]) -> (u32, Vec<u8>) {
         // `struct __sk_buff` up to `ifindex`, which is its eleventh word.
         let mut context = [0_u32; 48];
         context[10] = ifindex;
         let mut context: Vec<u8> = context.iter().flat_map(|word| word.to_ne_bytes()).collect();
         let mut out = vec![0; 4096];
-        self.ns.run(|| {
-            let program = self.objects.program(program);
-            let input = ProgramInput {
-                context_in: Some(&mut context),
-                data_in: Some(frame),
-                data_out: Some(&mut out),
-                ..Default::default()
-            };
-            let output = program.test_run(input).unwrap();
-            (output.return_value, output.data.unwrap().to_vec())
-        })
+        let input = ProgramInput {
+            context_in: Some(&mut context),
+            data_in: Some(frame),
+            data_out: Some(&mut out),
+            ..Default::default()
+        };
+        let output = self.objects.program(program).test_run(input).unwrap();
+        (output.return_value, output.data.unwrap().to_vec())
     }
 
     pub fn wire(&self, packet: &Packet) -> (u32, Vec<u8>) {

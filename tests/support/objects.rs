@@ -75,6 +75,10 @@ impl Objects {
         Self { datapath, _root: root, next: AtomicU32::new(1) }
     }
 
+    pub fn datapath(&self) -> &Datapath {
+        &self.datapath
+    }
+
     pub fn maps(&self) -> &Arc<Maps> {
         self.datapath.maps()
     }

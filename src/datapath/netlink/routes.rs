@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Routes to the pods of other nodes.
+//! Routes to the pods of other nodes, and to those of this one that are not there.
 //!
 //! They carry a protocol number of our own, so that what we remove is only ever what we added,
 //! and so that `ip route show proto 212` shows them.
@@ -19,12 +19,27 @@ use super::{Error, io};
 /// `rtm_protocol` of our routes; not in `rtnetlink.h` or any `rt_protos` known to us.
 pub const PROTOCOL: u8 = 212;
 
+/// The metric of unreachable routes. Whoever has a route to the same destination goes first: the
+/// bridge of another network plugin, say.
+const LAST_RESORT: u32 = 0x7fff_ffff;
+
 /// A pod CIDR, reached through its node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Route {
     pub to: IpNet,
-    pub via: IpAddr,
+    /// None: unreachable.
+    pub via: Option<IpAddr>,
+    /// 0 for what is unreachable.
     pub ifindex: u32,
+}
+
+impl std::fmt::Display for Route {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.via {
+            Some(via) => write!(f, "{} via {via}", self.to),
+            None => write!(f, "{}, unreachable", self.to),
+        }
+    }
 }
 
 /// Reads and writes our routes in the main table.
@@ -93,13 +108,29 @@ impl Routes {
 }
 
 fn failed(action: &'static str, route: &Route, error: rtnetlink::Error) -> Error {
-    Error::Route { action, to: route.to, via: route.via, source: io(error) }
+    Error::Route { action, route: *route, source: io(error) }
 }
 
 fn message(route: &Route) -> RouteMessage {
     let protocol = RouteProtocol::Other(PROTOCOL);
     let length = route.to.prefix_len();
-    match (route.to.network(), route.via) {
+    let Some(via) = route.via else {
+        return match route.to.network() {
+            IpAddr::V4(to) => RouteMessageBuilder::<Ipv4Addr>::new()
+                .destination_prefix(to, length)
+                .kind(RouteType::Unreachable)
+                .priority(LAST_RESORT)
+                .protocol(protocol)
+                .build(),
+            IpAddr::V6(to) => RouteMessageBuilder::<Ipv6Addr>::new()
+                .destination_prefix(to, length)
+                .kind(RouteType::Unreachable)
+                .priority(LAST_RESORT)
+                .protocol(protocol)
+                .build(),
+        };
+    };
+    match (route.to.network(), via) {
         (IpAddr::V4(to), IpAddr::V4(via)) => RouteMessageBuilder::<Ipv4Addr>::new()
             .destination_prefix(to, length)
             .gateway(via)
@@ -131,7 +162,7 @@ fn ours(message: &RouteMessage) -> Option<Route> {
     let header = &message.header;
     let wanted = header.protocol == RouteProtocol::Other(PROTOCOL)
         && header.table == RouteHeader::RT_TABLE_MAIN
-        && header.kind == RouteType::Unicast;
+        && matches!(header.kind, RouteType::Unicast | RouteType::Unreachable);
     if !wanted {
         return None;
     }
@@ -148,7 +179,11 @@ fn ours(message: &RouteMessage) -> Option<Route> {
         }
     }
     let to = IpNet::new(to?, header.destination_prefix_length).ok()?;
-    Some(Route { to, via: via?, ifindex })
+    if header.kind == RouteType::Unreachable {
+        // IPv6 puts it on the loopback device.
+        return Some(Route { to, via: None, ifindex: 0 });
+    }
+    Some(Route { to, via: Some(via?), ifindex })
 }
 
 fn ip(address: &RouteAddress) -> Option<IpAddr> {

@@ -37,6 +37,18 @@ fn pods_reach_pods_of_their_own_and_of_other_nodes() {
 }
 
 #[test]
+fn an_address_of_the_node_that_no_pod_has_is_unreachable_at_once() {
+    let stage = &*SHARED;
+    for to in ["10.1.1.250", "fd00:10:1::fafa"] {
+        let to = SocketAddr::new(ip(to), PORT);
+        for place in [&stage.clients[0].place, &stage.clients[1].place] {
+            let outcome = stage.ask(place, "tcp", to);
+            assert!(outcome.is_refusal(), "{to}: {outcome:?}");
+        }
+    }
+}
+
+#[test]
 fn hosts_reach_pods_and_pods_reach_hosts() {
     let stage = &*SHARED;
     let mut failures = Vec::new();
