@@ -38,6 +38,16 @@ fn the_handshake_moves_a_flow_out_of_the_floods_reach() {
 }
 
 #[test]
+fn segments_that_nobody_answers_stay_in_the_floods_reach() {
+    let node = Node::new();
+    let _service = node.objects.serve(node_port(V4, TCP), &[&V4.at(V4.remote, 8080)]);
+    for _ in 0..3 {
+        node.wire_ok(&Packet { flags: ACK, ..request(V4, TCP) });
+    }
+    assert_eq!(flows(&node), (0, 2));
+}
+
+#[test]
 fn a_datagram_flow_is_confirmed_by_its_answer() {
     let node = Node::new();
     let _service = node.objects.serve(node_port(V4, UDP), &[&V4.at(V4.remote, 53)]);
@@ -61,6 +71,19 @@ fn a_port_the_host_itself_uses_is_not_given_away() {
         fd
     });
     assert_ne!(node.wire_ok(&request(V4, UDP)).src.port(), 40001);
+}
+
+#[test]
+fn a_clients_port_that_is_a_node_port_is_not_the_nodes_source() {
+    // By default the two ranges do not meet.
+    let node = Node::with(|config| config.snat_port_min = 1024);
+    let _service = node.objects.serve(node_port(V4, TCP), &[&V4.at(V4.remote, 8080)]);
+    for port in [30000, 30081, 32767] {
+        let mut request = request(V4, TCP);
+        request.src.set_port(port);
+        let source = node.wire_ok(&request).src.port();
+        assert!(!(30000..=32767).contains(&source), "{port} became {source}");
+    }
 }
 
 #[test]
