@@ -223,17 +223,21 @@ fn a_node_port_on_loopback_is_for_the_host_only() {
 #[test]
 fn external_and_load_balancer_addresses_are_translated_whoever_owns_them() {
     let node = SocketNode::new();
-    for (vip, kind) in
-        [("203.0.113.1:80", ServiceKind::ExternalIp), ("203.0.113.2:80", ServiceKind::LoadBalancer)]
-    {
+    let vips = [
+        ("203.0.113.1:80", ServiceKind::ExternalIp),
+        ("203.0.113.2:80", ServiceKind::LoadBalancer),
+    ];
+    for (vip, kind) in vips {
         node.objects.serve(Frontend::cluster_ip(vip, TCP).kind(kind), &[BACKEND]);
-        node.host(|| {
-            let server = TcpListener::bind(BACKEND).unwrap();
+    }
+    node.host(|| {
+        let server = TcpListener::bind(BACKEND).unwrap();
+        for (vip, _) in vips {
             let client = TcpStream::connect(vip).unwrap();
             server.accept().unwrap();
             assert_eq!(client.peer_addr().unwrap(), addr(vip));
-        });
-    }
+        }
+    });
 }
 
 #[test]
