@@ -5,6 +5,7 @@
  * The agent loads it first, or finds its maps pinned; the five program objects then share those
  * maps. Its skeleton is also where the Rust side finds every struct's layout.
  */
+#include "lib/affinity.h"
 #include "lib/common.h"
 #include "lib/endpoint.h"
 #include "lib/event.h"
@@ -14,7 +15,9 @@
 #include "lib/scratch.h"
 #include "lib/service.h"
 #include "lib/sock_nat.h"
+#include "lib/source_range.h"
 #include "lib/uplink.h"
+#include "lib/vip.h"
 
 /* Types that no map mentions are exported through a reference. */
 const struct event *unused_event __attribute__((unused));

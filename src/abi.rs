@@ -5,6 +5,7 @@
 //! `same_layout!` stops the build when the two drift apart.
 
 mod addr;
+mod affinity;
 mod config;
 mod endpoint;
 mod event;
@@ -14,15 +15,20 @@ mod service;
 mod sock_nat;
 
 pub use addr::Addr;
+pub use affinity::{Affinity, AffinityKey, Client, SourceRange, SourceRangeKey};
 pub use config::{Config, Settings, TICK_NANOS, ticks};
-pub use endpoint::{Endpoint, OWNED_LOOPBACK, OWNED_NODEPORT, Owned, Uplink};
+pub use endpoint::{
+    Endpoint, OWNED_LOOPBACK, OWNED_NODEPORT, Owned, Uplink, VIP_CLUSTER_IP, VIP_EXTERNAL,
+    VIP_FOREIGN, Vip,
+};
 pub use event::{EVENT_DROP, EVENT_TRACE, Event};
 pub use flow::{Flow, FlowKey, FlowKind, Zone, flow_flag, flow_tcp};
 pub use outcome::{Counter, Direction, Hook, Outcome};
 pub use service::{
     BACKEND_LOCAL, BACKEND_NOT_READY, BACKEND_TERMINATING, Backend, BackendKey, SERVICE_AFFINITY,
-    SERVICE_HAS_ENDPOINTS, SERVICE_SOURCE_RANGES, SERVICE_SOURCE_RANGES_DENY, Service, ServiceKey,
-    ServiceKind, SlotRange, TargetState, TargetStatus,
+    SERVICE_DELEGATE, SERVICE_DSR, SERVICE_HAS_ENDPOINTS, SERVICE_SOURCE_RANGES,
+    SERVICE_SOURCE_RANGES_DENY, Service, ServiceKey, ServiceKind, SlotRange, TargetState,
+    TargetStatus,
 };
 pub use sock_nat::{GoneTarget, SOCK_NAT_SHOWN, SOCK_NAT_USED, SockNat, SockNatEntry, StaleSock};
 

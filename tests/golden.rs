@@ -76,7 +76,7 @@ fn print(tables: &Actual, problems: &[Problem]) -> String {
             text.push_str(" no-endpoints");
         }
         if value.flags & SERVICE_AFFINITY != 0 {
-            write!(text, " affinity={}s", value.affinity_timeout).unwrap();
+            write!(text, " affinity={} ticks", value.affinity_timeout).unwrap();
         }
         text.push('\n');
     }

@@ -235,7 +235,7 @@ fn add_service(
 
 fn set_active(maps: &Maps, target: u32) -> Result<()> {
     let status = abi::TargetStatus::Active as u8;
-    maps.target_state.set(&target, &abi::TargetState { epoch: 1, status, pad: [0; 5] })?;
+    maps.target_state.set(&target, &abi::TargetState { epoch: 1, status, ..Default::default() })?;
     Ok(())
 }
 
@@ -321,7 +321,8 @@ fn config() -> abi::Config {
         nodeport: 1,
         bpf_host_routing: 1,
         spoof_check: 1,
-        pad: [0; 6],
+        external_ips_inside: 1,
+        pad: [0; 5],
     }
 }
 

@@ -8,6 +8,13 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+/* What a program is called with; bpf_xdp has another before it includes this. Steps that both need
+ * are written for CTX. */
+#ifndef CTX
+#define CTX struct __sk_buff
+#define ctx_input(ctx) ((ctx)->ifindex)
+#endif
+
 #define AF_INET 2
 #define AF_INET6 10
 

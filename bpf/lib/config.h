@@ -41,7 +41,10 @@ struct config {
 	__u8 nodeport; /* serve NodePorts */
 	__u8 bpf_host_routing;
 	__u8 spoof_check;
-	__u8 pad[6];
+	/* externalIPs that the node does not own are served to pods and the node too
+	   (CVE-2020-8554). */
+	__u8 external_ips_inside;
+	__u8 pad[5];
 };
 _Static_assert(sizeof(struct config) == 80, "config is ABI with the agent");
 
@@ -53,8 +56,11 @@ struct settings {
 	__u32 route_epoch;
 	/* Bit mask of 1 << enum hook whose packets are traced into `events`. */
 	__u32 trace;
+	/* Number of wildcard frontends outside the NodePort range: 0 spares their lookup. */
+	__u32 host_ports;
+	__u32 pad;
 };
-_Static_assert(sizeof(struct settings) == 8, "settings is map ABI");
+_Static_assert(sizeof(struct settings) == 16, "settings is map ABI");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

@@ -32,7 +32,7 @@ static __always_inline long flow_open_forward(struct scratch *scratch, __u32 now
  * Opens the flow of scratch->packet as scratch->plan says; scratch->forward, where the caller has
  * put the output, is then the entry to act on. Returns 0 or the drop reason.
  */
-__noinline int flow_open(struct __sk_buff *skb)
+__noinline int flow_open(CTX *ctx)
 {
 	struct scratch *scratch = scratch_get();
 	const __u32 now = clock_ticks();
@@ -83,7 +83,7 @@ __noinline int flow_open(struct __sk_buff *skb)
 		if (err == -EEXIST)
 			return DROP_PROTOCOL;
 	} else {
-		err = snat_claim(skb);
+		err = snat_claim(ctx);
 		if (err == -EEXIST)
 			return DROP_SNAT_EXHAUSTED;
 	}
@@ -101,7 +101,7 @@ __noinline int flow_open(struct __sk_buff *skb)
 	forward->flags = plan->flags | FLOW_NEW | (forward->flags & FLOW_NO_MAC);
 	forward->tcp_own = bits;
 	forward->tcp_peer = 0;
-	forward->in_ifindex = packet->key.zone == ZONE_POD ? skb->ifindex : 0;
+	forward->in_ifindex = packet->key.zone == ZONE_POD ? ctx_input(ctx) : 0;
 	forward->last_seen = now;
 	forward->created = now;
 	forward->replied = 0;

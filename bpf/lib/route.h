@@ -17,7 +17,7 @@
  * A neighbour that is not resolved yet leaves FLOW_NO_MAC set, and bpf_redirect_neigh does the
  * rest.
  */
-static __noinline int route_find(struct __sk_buff *skb, struct flow *flow)
+static __noinline int route_find(CTX *ctx, struct flow *flow)
 {
 	const struct endpoint *endpoint = endpoint_lookup(&flow->daddr);
 	const struct settings *settings = settings_get();
@@ -37,7 +37,7 @@ static __noinline int route_find(struct __sk_buff *skb, struct flow *flow)
 		return 0;
 	}
 
-	fib.ifindex = skb->ifindex;
+	fib.ifindex = ctx_input(ctx);
 	if (addr_is_v4(&flow->daddr)) {
 		fib.family = AF_INET;
 		fib.ipv4_src = flow->saddr.w[3];
@@ -48,7 +48,7 @@ static __noinline int route_find(struct __sk_buff *skb, struct flow *flow)
 		__builtin_memcpy(fib.ipv6_dst, &flow->daddr, sizeof(fib.ipv6_dst));
 	}
 
-	err = bpf_fib_lookup(skb, &fib, sizeof(fib), 0);
+	err = bpf_fib_lookup(ctx, &fib, sizeof(fib), 0);
 	switch (err) {
 	case BPF_FIB_LKUP_RET_SUCCESS:
 		flow->kind = FLOW_L2;

@@ -40,6 +40,8 @@ enum service_flag {
 	SERVICE_AFFINITY = 1 << 1,
 	SERVICE_SOURCE_RANGES = 1 << 2,
 	SERVICE_SOURCE_RANGES_DENY = 1 << 3,
+	SERVICE_DSR = 1 << 4,	   /* remote backends answer clients outside by themselves */
+	SERVICE_DELEGATE = 1 << 5, /* a local backend gets the packet as it came */
 };
 
 enum service_algorithm {
@@ -61,7 +63,7 @@ struct service {
 	__u16 flags;
 	__u8 kind;
 	__u8 algorithm;
-	__u32 affinity_timeout; /* seconds */
+	__u32 affinity_timeout; /* ticks (clock.h) */
 	__u32 maglev_offset;
 	__u32 maglev_size;
 };
@@ -102,7 +104,9 @@ enum target_status {
 struct target_state {
 	__u16 epoch; /* moves when the index is given to something else */
 	__u8 status;
-	__u8 pad[5];
+	__u8 pad;
+	__u16 slot; /* in its list's newest generation; not for targets without a list */
+	__u16 pad2;
 };
 _Static_assert(sizeof(struct target_state) == 8, "target_state is map ABI");
 

@@ -21,7 +21,7 @@ static __always_inline bool snat_port_allowed(__u16 port)
 }
 
 /* Whether a socket of the host's own already speaks under the answer's tuple @reverse. */
-static __always_inline bool snat_host_uses(struct __sk_buff *skb, const struct flow_key *reverse)
+static __always_inline bool snat_host_uses(CTX *ctx, const struct flow_key *reverse)
 {
 	struct bpf_sock_tuple tuple = {};
 	struct bpf_sock *sk;
@@ -42,9 +42,9 @@ static __always_inline bool snat_host_uses(struct __sk_buff *skb, const struct f
 	}
 
 	if (reverse->proto == IPPROTO_TCP)
-		sk = bpf_skc_lookup_tcp(skb, &tuple, len, BPF_F_CURRENT_NETNS, 0);
+		sk = bpf_skc_lookup_tcp(ctx, &tuple, len, BPF_F_CURRENT_NETNS, 0);
 	else if (reverse->proto == IPPROTO_UDP)
-		sk = bpf_sk_lookup_udp(skb, &tuple, len, BPF_F_CURRENT_NETNS, 0);
+		sk = bpf_sk_lookup_udp(ctx, &tuple, len, BPF_F_CURRENT_NETNS, 0);
 	else
 		return false;
 	if (!sk)
@@ -58,7 +58,7 @@ static __always_inline bool snat_host_uses(struct __sk_buff *skb, const struct f
  * one first, and leaves that port in the key. Returns 0, -EEXIST when every try was taken, or the
  * map's error.
  */
-__noinline int snat_claim(struct __sk_buff *skb)
+__noinline int snat_claim(CTX *ctx)
 {
 	const __u32 span = (__u32)CONFIG.snat_port_max - CONFIG.snat_port_min + 1;
 	struct scratch *scratch = scratch_get();
@@ -83,7 +83,7 @@ __noinline int snat_claim(struct __sk_buff *skb)
 			key->dport = bpf_htons(port);
 		}
 		keep = false;
-		if (own && snat_host_uses(skb, key))
+		if (own && snat_host_uses(ctx, key))
 			continue;
 		err = flow_claim(key, &scratch->reverse, now);
 		if (err != -EEXIST)

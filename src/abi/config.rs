@@ -39,7 +39,8 @@ pub struct Config {
     pub nodeport: u8,
     pub bpf_host_routing: u8,
     pub spoof_check: u8,
-    pub pad: [u8; 6],
+    pub external_ips_inside: u8,
+    pub pad: [u8; 5],
 }
 
 /// The one value of map `settings`.
@@ -51,6 +52,9 @@ pub struct Settings {
     pub route_epoch: u32,
     /// Bit mask of `1 << Hook`.
     pub trace: u32,
+    /// Wildcard frontends outside the NodePort range.
+    pub host_ports: u32,
+    pub pad: u32,
 }
 
 same_layout!(
@@ -75,7 +79,8 @@ same_layout!(
         nodeport,
         bpf_host_routing,
         spoof_check,
+        external_ips_inside,
         pad
     ]
 );
-same_layout!(Settings, types::settings, [route_epoch, trace]);
+same_layout!(Settings, types::settings, [route_epoch, trace, host_ports, pad]);

@@ -45,8 +45,25 @@ pub struct Uplink {
     pub mtu: u32,
 }
 
+/// A cluster IP: unknown ports of it are refused to everyone inside.
+pub const VIP_CLUSTER_IP: u32 = 1 << 0;
+/// Unknown ports are refused only to what the network brings to this node.
+pub const VIP_EXTERNAL: u32 = 1 << 1;
+/// A load balancer of another class owns it: unknown ports are none of our business.
+pub const VIP_FOREIGN: u32 = 1 << 2;
+
+/// Value of `vips`; the key is an [`Addr`] that services use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Vip {
+    /// `VIP_*`.
+    pub flags: u32,
+    pub pad: u32,
+}
+
 same_layout!(Endpoint, types::endpoint, [ifindex, mac, host_mac, netns_cookie]);
 same_layout!(Owned, types::owned, [ifindex, flags]);
+same_layout!(Vip, types::vip, [flags, pad]);
 same_layout!(
     Uplink,
     types::uplink,

@@ -77,6 +77,10 @@ pub const SERVICE_HAS_ENDPOINTS: u16 = 1 << 0;
 pub const SERVICE_AFFINITY: u16 = 1 << 1;
 pub const SERVICE_SOURCE_RANGES: u16 = 1 << 2;
 pub const SERVICE_SOURCE_RANGES_DENY: u16 = 1 << 3;
+/// Remote backends answer clients outside by themselves.
+pub const SERVICE_DSR: u16 = 1 << 4;
+/// A local backend gets the packet as it came.
+pub const SERVICE_DELEGATE: u16 = 1 << 5;
 
 /// Slots `first .. first + count` of a service's backend list.
 #[derive(
@@ -99,7 +103,7 @@ pub struct Service {
     pub flags: u16,
     pub kind: u8,
     pub algorithm: u8,
-    /// Seconds.
+    /// Ticks of the datapath's clock, see [`super::ticks`].
     pub affinity_timeout: u32,
     pub maglev_offset: u32,
     pub maglev_size: u32,
@@ -167,7 +171,10 @@ pub struct TargetState {
     pub epoch: u16,
     /// [`TargetStatus`] as a number.
     pub status: u8,
-    pub pad: [u8; 5],
+    pub pad: u8,
+    /// In its list's newest generation; 0 for targets without a list.
+    pub slot: u16,
+    pub pad2: u16,
 }
 
 same_layout!(ServiceKey, types::service_key, [vip, port, proto, pad]);
@@ -190,4 +197,4 @@ same_layout!(
 );
 same_layout!(BackendKey, types::backend_key, [service, generation, slot]);
 same_layout!(Backend, types::backend, [addr, port, flags, target, target_epoch, weight, pad]);
-same_layout!(TargetState, types::target_state, [epoch, status, pad]);
+same_layout!(TargetState, types::target_state, [epoch, status, pad, slot, pad2]);

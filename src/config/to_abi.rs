@@ -30,7 +30,8 @@ impl Config {
             nodeport: (replaces && self.node_port.enabled).into(),
             bpf_host_routing: (bpf_host_routing && !self.bpf.host_legacy_routing).into(),
             spoof_check: self.bpf.source_check.into(),
-            pad: [0; 6],
+            external_ips_inside: 1,
+            pad: [0; 5],
         }
     }
 }

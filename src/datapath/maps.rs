@@ -8,8 +8,9 @@ use std::path::Path;
 use super::map::{Error, Map, PerCpu};
 use super::pins;
 use crate::abi::{
-    Addr, Backend, BackendKey, Counter, Endpoint, Flow, FlowKey, Hook, Outcome, Owned, Service,
-    ServiceKey, Settings, TargetState, Uplink,
+    Addr, Affinity, AffinityKey, Backend, BackendKey, Client, Counter, Endpoint, Flow, FlowKey,
+    Hook, Outcome, Owned, Service, ServiceKey, Settings, SourceRange, SourceRangeKey, TargetState,
+    Uplink, Vip,
 };
 
 /// The maps that user space reads or writes.
@@ -20,6 +21,10 @@ pub struct Maps {
     pub target_state: Map<u32, TargetState>,
     pub endpoints: Map<Addr, Endpoint>,
     pub owned: Map<Addr, Owned>,
+    pub vips: Map<Addr, Vip>,
+    pub affinities: Map<AffinityKey, Affinity>,
+    pub clients: Map<u64, Client>,
+    pub source_ranges: Map<SourceRangeKey, SourceRange>,
     pub uplinks: Map<u32, Uplink>,
     pub flows: Map<FlowKey, Flow>,
     pub flows_new: Map<FlowKey, Flow>,
@@ -53,6 +58,10 @@ impl Maps {
             target_state: typed!(Map, "target_state"),
             endpoints: typed!(Map, "endpoints"),
             owned: typed!(Map, "owned"),
+            vips: typed!(Map, "vips"),
+            affinities: typed!(Map, "affinities"),
+            clients: typed!(Map, "clients"),
+            source_ranges: typed!(Map, "source_ranges"),
             uplinks: typed!(Map, "uplinks"),
             flows: typed!(Map, "flows"),
             flows_new: typed!(Map, "flows_new"),

@@ -19,7 +19,7 @@ pub struct Target {
 
 impl Target {
     pub(super) fn state(self, status: TargetStatus) -> TargetState {
-        TargetState { epoch: self.epoch, status: status as u8, pad: [0; 5] }
+        TargetState { epoch: self.epoch, status: status as u8, ..Default::default() }
     }
 }
 

@@ -63,7 +63,7 @@ fn every_kind_of_frontend_is_written_for_each_family() {
         .iter()
         .map(|(key, value)| {
             assert_eq!(value.flags, SERVICE_HAS_ENDPOINTS | SERVICE_AFFINITY);
-            assert_eq!(value.affinity_timeout, 60);
+            assert_eq!(value.affinity_timeout, 56); // ticks of 1.07 s
             let kind = ServiceKind::from_number(value.kind).unwrap();
             (key.vip.to_string(), key.port.get(), kind.name())
         })

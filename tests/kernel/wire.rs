@@ -83,7 +83,9 @@ impl Wires {
             mtu: 1500,
         };
         maps.uplinks.set(&uplink, &value).unwrap();
-        maps.settings.set(&0, &Settings { route_epoch: 1, trace: 0 }).unwrap();
+        maps.settings
+            .set(&0, &Settings { route_epoch: 1, trace: 0, ..Default::default() })
+            .unwrap();
         self.node.run(|| {
             self.objects.datapath().attach_uplink(uplink, "eth0").unwrap();
             self.objects.datapath().attach_pod(pod, "lxc1").unwrap();

@@ -126,7 +126,9 @@ impl Node {
             mtu: 1500,
         };
         maps.uplinks.set(&self.uplink, &uplink).unwrap();
-        maps.settings.set(&0, &Settings { route_epoch: 1, trace: 0 }).unwrap();
+        maps.settings
+            .set(&0, &Settings { route_epoch: 1, trace: 0, ..Default::default() })
+            .unwrap();
     }
 
     /// Runs `program` on a frame that came in on, or leaves by, `ifindex`.

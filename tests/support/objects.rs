@@ -105,7 +105,7 @@ impl Objects {
     }
 
     pub fn set_target(&self, target: &Target, status: TargetStatus) {
-        let state = TargetState { epoch: target.epoch, status: status as u8, pad: [0; 5] };
+        let state = TargetState { epoch: target.epoch, status: status as u8, ..Default::default() };
         self.maps().target_state.set(&target.index, &state).unwrap();
     }
 

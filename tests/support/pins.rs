@@ -73,6 +73,7 @@ pub fn config() -> abi::Config {
         nodeport: 1,
         bpf_host_routing: 1,
         spoof_check: 1,
-        pad: [0; 6],
+        external_ips_inside: 1,
+        pad: [0; 5],
     }
 }

@@ -2,10 +2,11 @@
 //! What one batch writes: first whose the frontends are, then one plan a service.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::Balancer;
 use crate::abi::{
-    SERVICE_AFFINITY, SERVICE_HAS_ENDPOINTS, Service, ServiceKey, ServiceKind, SlotRange,
+    SERVICE_AFFINITY, SERVICE_HAS_ENDPOINTS, Service, ServiceKey, ServiceKind, SlotRange, ticks,
 };
 use crate::lb::endpoints::{Candidate, Ranges, candidates};
 use crate::lb::frontends::{families, frontends};
@@ -166,10 +167,14 @@ fn value(service: &model::Service, list: &List, ranges: Ranges, kind: ServiceKin
         flags,
         kind: kind as u8,
         algorithm: 0,
-        affinity_timeout: service.affinity_timeout.unwrap_or(0),
+        affinity_timeout: service.affinity_timeout.map_or(0, seconds),
         maglev_offset: 0,
         maglev_size: 0,
     }
+}
+
+fn seconds(seconds: u32) -> u32 {
+    ticks(Duration::from_secs(seconds.into()))
 }
 
 fn count_no_local(service: &model::Service, ranges: Ranges, totals: &mut Totals) {

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Which frontend a packet asks for, which backend it gets, and by which way. Nothing is written. */
+#pragma once
+
+#include "owned.h"
+#include "report.h"
+#include "route.h"
+#include "scratch.h"
+#include "service.h"
+#include "uplink.h"
+
+/* The frontend that @packet asks for, or NULL when its destination is nobody's service. */
+static __always_inline const struct service *choose_frontend(const struct packet *packet)
+{
+	const struct service *service;
+	const struct owned *owned;
+	__u16 port = bpf_ntohs(packet->key.dport);
+
+	service = service_lookup(&packet->key.daddr, packet->key.dport, packet->key.proto);
+	if (service)
+		return service;
+	if (!CONFIG.nodeport || port < CONFIG.nodeport_min || port > CONFIG.nodeport_max)
+		return NULL;
+	owned = owned_lookup(&packet->key.daddr);
+	if (!owned || !(owned->flags & OWNED_NODEPORT))
+		return NULL;
+	return service_lookup_wildcard(&packet->key.daddr, packet->key.dport, packet->key.proto);
+}
+
+/* A backend of @service for clients of @zone, by chance. NULL when that list is empty. */
+static __always_inline const struct backend *choose_backend(const struct service *service,
+							    __u8 zone)
+{
+	const struct slot_range *range = zone == ZONE_POD ? &service->inside : &service->outside;
+	__u32 slot;
+
+	if (!range->count)
+		return NULL;
+	slot = range->first + (((__u64)bpf_get_prandom_u32() * range->count) >> 32);
+	return backend_lookup(service, slot);
+}
+
+static __always_inline bool choose_is_empty(const struct service *service, __u8 zone)
+{
+	return !(zone == ZONE_POD ? service->inside.count : service->outside.count);
+}
+
+/*
+ * Fills scratch->plan for @backend, and the output in scratch->forward. Returns 0 or the drop
+ * reason.
+ */
+static __always_inline int choose_way(CTX *ctx, struct scratch *scratch,
+				      const struct service *service, const struct backend *backend)
+{
+	const struct packet *packet = &scratch->packet;
+	struct flow *forward = &scratch->forward;
+	struct flow_plan *plan = &scratch->plan;
+	const struct uplink *uplink;
+
+	*plan = (struct flow_plan){
+		.saddr = packet->key.saddr,
+		.daddr = backend->addr,
+		.dport = backend->port,
+		.service = service->id,
+		.target = backend->target,
+		.target_epoch = backend->target_epoch,
+	};
+	__builtin_memset(forward, 0, sizeof(*forward));
+	forward->saddr = plan->saddr;
+	forward->daddr = plan->daddr;
+	if (route_find(ctx, forward))
+		return DROP_NO_ROUTE;
+
+	if (forward->kind == FLOW_STACK) {
+		plan->reverse_zone = ZONE_HOST;
+		return 0;
+	}
+	if (forward->kind == FLOW_LOCAL) {
+		plan->reverse_zone = ZONE_POD;
+		plan->reverse_input = forward->ifindex;
+		if (addr_equal(&plan->saddr, &plan->daddr)) {
+			/* A pod reaches itself: it would answer itself past us. */
+			plan->flags = FLOW_HAIRPIN;
+			if (addr_is_v4(&plan->daddr)) {
+				addr_set_v4(&plan->saddr, CONFIG.hairpin_v4.w[3]);
+			} else {
+				plan->saddr.d[0] = CONFIG.hairpin_v6.d[0];
+				plan->saddr.d[1] = CONFIG.hairpin_v6.d[1];
+			}
+		}
+		return 0;
+	}
+
+	plan->reverse_zone = ZONE_WIRE;
+	if (packet->key.zone == ZONE_POD)
+		return 0;
+	uplink = uplink_lookup(forward->ifindex);
+	if (!uplink)
+		return DROP_SNAT_ADDRESS;
+	plan->saddr = addr_is_v4(&plan->daddr) ? uplink->snat_v4 : uplink->snat_v6;
+	plan->own_address = 1;
+	plan->flags = FLOW_OWN_SOURCE;
+	forward->flags |= FLOW_OWN_SOURCE;
+	return addr_is_zero(&plan->saddr) ? DROP_SNAT_ADDRESS : 0;
+}
