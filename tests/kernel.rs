@@ -39,5 +39,6 @@ mod kernel {
     mod sock_storm;
     mod sock_udp;
     mod sync;
+    mod vips;
     mod wire;
 }

@@ -9,6 +9,8 @@
 #include "choose.h"
 #include "flow_open.h"
 #include "reject.h"
+#include "source_range.h"
+#include "unserved.h"
 
 /* Carries out scratch->forward on scratch->packet, the first of its flow. Returns the verdict. */
 static __always_inline int balance_send(struct __sk_buff *skb, struct scratch *scratch)
@@ -45,6 +47,9 @@ __noinline int balance_first(struct __sk_buff *skb)
 
 	if (zone != ZONE_POD && service->kind == SERVICE_CLUSTER_IP)
 		return verdict_drop(DROP_CLUSTER_IP);
+	if ((service->flags & SERVICE_SOURCE_RANGES) &&
+	    !source_range_permits(service, &scratch->packet.key.saddr))
+		return verdict_drop(DROP_DENIED);
 	if (choose_is_empty(service, zone)) {
 		if (service->flags & SERVICE_HAS_ENDPOINTS)
 			return verdict_drop(DROP_NO_LOCAL);
@@ -73,16 +78,20 @@ __noinline int balance_first(struct __sk_buff *skb)
 	return balance_send(skb, scratch);
 }
 
-/* Serves @packet if its destination is a service. */
-static __always_inline int balance(struct __sk_buff *skb, struct packet *packet)
+/* Serves @packet if its destination is a service, and answers for the addresses of services. */
+static __always_inline int balance(struct __sk_buff *skb, struct packet *packet, enum parsed parsed)
 {
+	const struct vip *vip = vip_lookup(&packet->key.daddr);
+	const struct service *service = NULL;
 	int decided;
 
-	if (!choose_frontend(packet))
+	if (parsed == PARSED_L4)
+		service = choose_frontend_at(packet, vip);
+	if (!service && !vip)
 		return VERDICT_NONE;
 	if (!scratch_put(packet))
 		return verdict_drop(DROP_FLOWS_FULL);
-	decided = balance_first(skb);
+	decided = service ? balance_first(skb) : unserved(skb, parsed == PARSED_L4);
 	packet->service = scratch_service();
 	return decided;
 }
