@@ -18,6 +18,7 @@ mod support {
 
 #[path = "kernel"]
 mod kernel {
+    mod affinity;
     mod aging;
     mod attach;
     mod budget;

@@ -26,6 +26,30 @@ static __always_inline int balance_send(struct __sk_buff *skb, struct scratch *s
 }
 
 /*
+ * Plans scratch->packet's way to a proxy in the host's stack, which serves the local backends of
+ * such a service itself. Its packets stay what they are; they have a flow so that all of them meet
+ * the choice that the first one made.
+ */
+static __always_inline void balance_delegate(struct scratch *scratch, const struct service *service,
+					     const struct backend *backend)
+{
+	const struct packet *packet = &scratch->packet;
+
+	scratch->plan = (struct flow_plan){
+		.saddr = packet->key.saddr,
+		.daddr = packet->key.daddr,
+		.dport = packet->key.dport,
+		.reverse_zone = ZONE_HOST,
+		.service = service->id,
+		.target = backend->target,
+		.target_epoch = backend->target_epoch,
+		.flags = FLOW_TO_STACK,
+	};
+	__builtin_memset(&scratch->forward, 0, sizeof(scratch->forward));
+	scratch->forward.kind = FLOW_STACK;
+}
+
+/*
  * Serves scratch->packet, whose destination is a service and which has no flow. Returns the
  * verdict.
  */
@@ -56,20 +80,24 @@ __noinline int balance_first(struct __sk_buff *skb)
 		return reject_send(skb, REJECT_NO_ENDPOINTS, 0);
 	}
 
-	backend = choose_backend(service, zone);
+	backend = choose_backend_for(service, &scratch->packet);
 	if (!backend) {
 		/* The slots of this generation are gone: the table flipped under us. */
 		service = choose_frontend(&scratch->packet);
 		if (!service)
 			return verdict_drop(DROP_NO_BACKEND);
-		backend = choose_backend(service, zone);
+		backend = choose_backend_for(service, &scratch->packet);
 		if (!backend)
 			return verdict_drop(DROP_NO_BACKEND);
 	}
 
-	why = choose_way(skb, scratch, service, backend);
-	if (why)
-		return verdict_drop(why);
+	if ((service->flags & SERVICE_DELEGATE) && (backend->flags & BACKEND_LOCAL)) {
+		balance_delegate(scratch, service, backend);
+	} else {
+		why = choose_way(skb, scratch, service, backend);
+		if (why)
+			return verdict_drop(why);
+	}
 	if (scratch->packet.ttl <= 1 && !output_by_stack(&scratch->forward))
 		return reject_send(skb, REJECT_TTL_EXPIRED, 0);
 	why = flow_open(skb);

@@ -2,6 +2,7 @@
 /* Which frontend a packet asks for, which backend it gets, and by which way. Nothing is written. */
 #pragma once
 
+#include "affinity.h"
 #include "owned.h"
 #include "report.h"
 #include "route.h"
@@ -58,11 +59,17 @@ static __always_inline const struct service *choose_frontend(const struct packet
 	return choose_frontend_at(packet, vip_lookup(&packet->key.daddr));
 }
 
+static __always_inline const struct slot_range *choose_range(const struct service *service,
+							     __u8 zone)
+{
+	return zone == ZONE_POD ? &service->inside : &service->outside;
+}
+
 /* A backend of @service for clients of @zone, by chance. NULL when that list is empty. */
 static __always_inline const struct backend *choose_backend(const struct service *service,
 							    __u8 zone)
 {
-	const struct slot_range *range = zone == ZONE_POD ? &service->inside : &service->outside;
+	const struct slot_range *range = choose_range(service, zone);
 	__u32 slot;
 
 	if (!range->count)
@@ -71,9 +78,27 @@ static __always_inline const struct backend *choose_backend(const struct service
 	return backend_lookup(service, slot);
 }
 
+/* As choose_backend(), but a service with affinity gives @packet's sender what it had before. */
+static __always_inline const struct backend *choose_backend_for(const struct service *service,
+								const struct packet *packet)
+{
+	const __u8 zone = packet->key.zone;
+	const struct backend *backend;
+
+	if (!(service->flags & SERVICE_AFFINITY))
+		return choose_backend(service, zone);
+	backend = affinity_find(service, choose_range(service, zone), &packet->key.saddr);
+	if (backend)
+		return backend;
+	backend = choose_backend(service, zone);
+	if (backend)
+		affinity_store(service, &packet->key.saddr, backend);
+	return backend;
+}
+
 static __always_inline bool choose_is_empty(const struct service *service, __u8 zone)
 {
-	return !(zone == ZONE_POD ? service->inside.count : service->outside.count);
+	return !choose_range(service, zone)->count;
 }
 
 /*
