@@ -18,6 +18,7 @@ mod support {
 
 #[path = "kernel"]
 mod kernel {
+    mod affinity;
     mod aging;
     mod attach;
     mod budget;
@@ -39,5 +40,6 @@ mod kernel {
     mod sock_storm;
     mod sock_udp;
     mod sync;
+    mod vips;
     mod wire;
 }
