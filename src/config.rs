@@ -82,6 +82,8 @@ pub struct Kubernetes {
     /// Host name or address, without scheme.
     pub service_host: Option<String>,
     pub service_port: u16,
+    /// Servers of one cluster, tried in the order of their health. Used instead of `service_host`.
+    pub api_server_urls: Vec<String>,
     pub kubeconfig: Option<PathBuf>,
 }
 
@@ -181,7 +183,7 @@ impl Default for Config {
         Self {
             node_name: String::new(),
             manifests: None,
-            k8s: Kubernetes { service_host: None, service_port: 443, kubeconfig: None },
+            k8s: Kubernetes { service_port: 443, ..Kubernetes::default() },
             kube_proxy_replacement: KubeProxyReplacement::True,
             healthz_bind: SocketAddr::from(([0, 0, 0, 0], 1025)),
             healthz_timeout: Duration::from_secs(60),

@@ -16,7 +16,7 @@ use super::uplinks::Attached;
 use crate::datapath::Maps;
 use crate::datapath::netlink::View;
 use crate::lb::Totals;
-use crate::model::{Problem, SourceStatus};
+use crate::model::{self, Problem, SourceStatus};
 
 /// What is fixed from the start, and where the status goes.
 #[derive(Debug)]
@@ -66,12 +66,7 @@ impl Report {
         status.ready = now.waiting.is_empty();
         status.waiting_for = now.waiting;
         status.problems.extend(now.problems.into_iter().map(problem));
-        status.sources = vec![status::Source {
-            name: now.source.name.clone(),
-            connected: now.source.connected,
-            synced: now.synced,
-            problems: now.source.problems.iter().cloned().map(problem).collect(),
-        }];
+        status.sources = vec![source(now.source, now.synced)];
         status.devices = devices(now.view, now.attached, now.mechanism, now.node_ips);
         status.pod_cidrs = now.pod_cidrs.iter().map(IpNet::to_string).collect();
         status.endpoints = now
@@ -147,6 +142,28 @@ fn devices(
         }
     };
     view.uplinks.iter().map(device).collect()
+}
+
+fn source(source: &SourceStatus, synced: bool) -> status::Source {
+    let server = |server: &model::Server| status::Server {
+        url: server.url.clone(),
+        in_use: server.in_use,
+        failures: server.failures,
+        problem: server.problem.clone(),
+    };
+    let trouble = |((kind, reason), count): (&(model::Kind, &str), &u64)| status::Trouble {
+        kind: kind.name().to_owned(),
+        reason: (*reason).to_owned(),
+        count: *count,
+    };
+    status::Source {
+        name: source.name.clone(),
+        connected: source.connected,
+        synced,
+        problems: source.problems.iter().cloned().map(problem).collect(),
+        servers: source.servers.iter().map(server).collect(),
+        troubles: source.troubles.iter().map(trouble).collect(),
+    }
 }
 
 fn problem(problem: Problem) -> status::Problem {

@@ -53,13 +53,14 @@ pub async fn run(config: Config) -> Result<()> {
         let message = format!("{error:#}");
         problems.push(status::Problem { subject: subject.to_owned(), message });
     };
-    if let Err(error) = sysctl::enable_forwarding() {
-        note("forwarding", error.into());
+    let mut sysctls = Vec::new();
+    match sysctl::enable_forwarding() {
+        Ok(changed) => sysctls.extend(changed),
+        Err(error) => note("forwarding", error.into()),
     }
-    if let Err(error) =
-        sysctl::reserve_ports(config.node_port.range.min..=config.node_port.range.max)
-    {
-        note("NodePort range", error.into());
+    match sysctl::reserve_ports(config.node_port.range.min..=config.node_port.range.max) {
+        Ok(changed) => sysctls.extend(changed),
+        Err(error) => note("NodePort range", error.into()),
     }
 
     let cookie = host::netns_cookie().unwrap_or(0);
@@ -130,6 +131,7 @@ pub async fn run(config: Config) -> Result<()> {
             .into_iter()
             .map(|(name, verified_instructions)| status::Program { name, verified_instructions })
             .collect(),
+        sysctls: sysctls.into_iter().map(status::Sysctl::from).collect(),
         problems,
         ..status::Status::default()
     };
@@ -220,6 +222,7 @@ fn follow(config: &Config, changes: mpsc::Sender<Change>, status: watch::Sender<
             let options = kube::Options {
                 host: server.service_host,
                 port: Some(server.service_port),
+                servers: server.api_server_urls,
                 kubeconfig: server.kubeconfig,
                 ..kube::Options::new(config.node_name.clone())
             };

@@ -84,10 +84,13 @@ keys! {
     "manifests", "manifests" => manifests;
         "Serve from the YAML files of this directory instead of from an API server"
     "k8sServiceHost", "k8s-service-host" => k8s.service_host,
-        env ["KUBERNETES_SERVICE_HOST", "API_SERVER_IP"];
+        env ["API_SERVER_IP", "KUBERNETES_SERVICE_HOST"];
         "Host name or address of the API server"
     "k8sServicePort", "k8s-service-port" => k8s.service_port,
-        env ["KUBERNETES_SERVICE_PORT", "API_SERVER_PORT"]; "Port of the API server"
+        env ["API_SERVER_PORT", "KUBERNETES_SERVICE_PORT"]; "Port of the API server"
+    "k8s.apiServerURLs", "k8s-api-server-urls" => k8s.api_server_urls;
+        "URLs of the cluster's API servers, tried in the order of their health; instead of \
+         `k8sServiceHost`"
     "kubeconfig", "kubeconfig" => k8s.kubeconfig;
         "Reach the API server as this kubeconfig file says"
     "kubeProxyReplacement", "kube-proxy-replacement" => kube_proxy_replacement;

@@ -97,6 +97,21 @@ const RULES: &[Rule] = &[
         why: "both name the API server",
     },
     Rule {
+        keys: ["manifests", "k8s.apiServerURLs"],
+        broken: |c, _| c.manifests.is_some() && !c.k8s.api_server_urls.is_empty(),
+        why: "there is one source of services; take one of the two away",
+    },
+    Rule {
+        keys: ["kubeconfig", "k8s.apiServerURLs"],
+        broken: |c, _| c.k8s.kubeconfig.is_some() && !c.k8s.api_server_urls.is_empty(),
+        why: "both name the API server",
+    },
+    Rule {
+        keys: ["k8s.apiServerURLs", "k8sServiceHost"],
+        broken: |c, given| !c.k8s.api_server_urls.is_empty() && given.has("k8sServiceHost"),
+        why: "both name the API server",
+    },
+    Rule {
         keys: ["k8sServicePort", "k8sServiceHost"],
         broken: |c, given| given.has("k8sServicePort") && c.k8s.service_host.is_none(),
         why: "a port needs the host that it belongs to",
