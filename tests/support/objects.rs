@@ -9,7 +9,7 @@ use culvert::abi::{
     self, Addr, Backend, BackendKey, GoneTarget, Owned, SERVICE_HAS_ENDPOINTS, Service, ServiceKey,
     ServiceKind, SlotRange, TargetState, TargetStatus, VIP_CLUSTER_IP, VIP_EXTERNAL, Vip,
 };
-use culvert::datapath::{Datapath, Maps};
+use culvert::datapath::{Datapath, Maps, Options};
 use libbpf_rs::ProgramMut;
 
 use super::pins::PinRoot;
@@ -67,10 +67,17 @@ impl Objects {
 
     /// As [`Self::load`], but without these programs: the verifier takes its time for each.
     pub fn load_without(programs: &[&str], change: impl FnOnce(&mut abi::Config)) -> Self {
+        Self::open(|options| {
+            options.programs_off.extend(programs.iter().map(|&name| name.to_owned()));
+            change(&mut options.config);
+        })
+    }
+
+    /// Loads with the options of [`PinRoot`], changed by `change`.
+    pub fn open(change: impl FnOnce(&mut Options)) -> Self {
         let root = PinRoot::new();
         let mut options = root.options();
-        options.programs_off.extend(programs.iter().map(|&name| name.to_owned()));
-        change(&mut options.config);
+        change(&mut options);
         let datapath = Datapath::open(options).unwrap();
         Self { datapath, _root: root, next: AtomicU32::new(1) }
     }
