@@ -40,4 +40,6 @@ mod kernel {
     mod sock_udp;
     mod sync;
     mod wire;
+    mod xdp;
+    mod xdp_up;
 }
