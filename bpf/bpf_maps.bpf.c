@@ -18,6 +18,7 @@
 #include "lib/source_range.h"
 #include "lib/uplink.h"
 #include "lib/vip.h"
+#include "lib/xdp_device.h"
 
 /* Types that no map mentions are exported through a reference. */
 const struct event *unused_event __attribute__((unused));

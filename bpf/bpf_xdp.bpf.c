@@ -2,17 +2,58 @@
 /*
  * bpf_xdp: the driver hook on external devices.
  *
- * What it does not finish it passes up untouched: bpf_host reaches the same verdict for it.
+ * Service traffic to and from backends of other nodes is finished here. What is not goes up
+ * untouched: bpf_host reaches the same verdict for it.
  */
+#define CTX struct xdp_md
+#define ctx_input(ctx) ((ctx)->ingress_ifindex)
+
 #include "lib/common.h"
-#include "lib/flow.h"
-#include "lib/outcome.h"
+#include "lib/xdp_open.h"
+
+static __always_inline int enter_driver(struct xdp_md *ctx, struct packet *packet, const bool v6)
+{
+	__u32 len;
+	int action;
+
+	if (!xdp_parse(ctx, packet, &len, v6))
+		return XDP_PASS;
+	action = xdp_forward(ctx, packet, len, v6);
+	if (action != VERDICT_NONE)
+		return action;
+	if (packet->tcp_flags & (TCP_FLAG_FIN | TCP_FLAG_RST))
+		return XDP_PASS;
+	return xdp_open(ctx, packet, len);
+}
+
+/* Counts what was decided, and tells it where that is traced. */
+static __always_inline int finish(struct xdp_md *ctx, const struct packet *packet, int action)
+{
+	const enum outcome outcome = action == XDP_PASS ? OUTCOME_STACK : OUTCOME_FORWARDED;
+	const __u32 length = xdp_data_end(ctx) - xdp_data(ctx);
+	const struct settings *settings = settings_get();
+
+	outcome_count(outcome, HOOK_XDP, length);
+	if (settings && (settings->trace & (1u << HOOK_XDP)))
+		report_frame(ctx->ingress_ifindex, length, packet, HOOK_XDP, outcome);
+	return action;
+}
 
 SEC("xdp")
 int xdp_entry(struct xdp_md *ctx)
 {
-	outcome_count(OUTCOME_STACK, HOOK_XDP, ctx->data_end - ctx->data);
-	return XDP_PASS;
+	struct packet packet = {.key.zone = ZONE_WIRE};
+	const struct ethhdr *eth = xdp_data(ctx);
+	int action = XDP_PASS;
+
+	if ((void *)(eth + 1) > xdp_data_end(ctx))
+		return XDP_PASS;
+	/* A tag is for a VLAN device above this one, which has programs itself. */
+	if (eth->h_proto == bpf_htons(ETH_P_IP))
+		action = enter_driver(ctx, &packet, false);
+	else if (eth->h_proto == bpf_htons(ETH_P_IPV6))
+		action = enter_driver(ctx, &packet, true);
+	return finish(ctx, &packet, action);
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -111,6 +111,10 @@ pub struct LoadBalancer {
     pub algorithm: Algorithm,
     pub acceleration: Acceleration,
     pub dsr_dispatch: DsrDispatch,
+    /// loadBalancerSourceRanges also guard NodePorts and externalIPs.
+    pub source_ranges_all_types: bool,
+    /// Values of `spec.loadBalancerClass` whose addresses are ours alone.
+    pub classes: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -138,6 +142,9 @@ pub struct Bpf {
     pub flows_new_max: u32,
     pub endpoints_max: u32,
     pub owned_max: u32,
+    pub vips_max: u32,
+    pub source_ranges_max: u32,
+    pub affinities_max: u32,
 }
 
 /// How long a flow without packets is kept.
@@ -199,6 +206,8 @@ impl Default for Config {
                 algorithm: Algorithm::Random,
                 acceleration: Acceleration::Disabled,
                 dsr_dispatch: DsrDispatch::Opt,
+                source_ranges_all_types: false,
+                classes: Vec::new(),
             },
             socket_lb: SocketLb { enabled: true, host_namespace_only: false },
             routing_mode: RoutingMode::Native,
@@ -241,6 +250,9 @@ impl Default for Bpf {
             flows_new_max: 65_536,
             endpoints_max: 4_096,
             owned_max: 4_096,
+            vips_max: 65_536,
+            source_ranges_max: 65_536,
+            affinities_max: 65_536,
         }
     }
 }

@@ -42,4 +42,6 @@ mod kernel {
     mod sync;
     mod vips;
     mod wire;
+    mod xdp;
+    mod xdp_up;
 }

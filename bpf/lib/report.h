@@ -22,7 +22,8 @@ static __always_inline int verdict_drop(enum outcome outcome)
 	return verdict(outcome, TC_ACT_SHOT);
 }
 
-static __always_inline void report_event(struct __sk_buff *skb, const struct packet *packet,
+/* Tells of a frame of @length bytes that came in on, or leaves by, @ifindex. */
+static __always_inline void report_frame(__u32 ifindex, __u32 length, const struct packet *packet,
 					 enum hook hook, enum outcome outcome)
 {
 	struct event event = {
@@ -31,8 +32,8 @@ static __always_inline void report_event(struct __sk_buff *skb, const struct pac
 		.daddr = packet->key.daddr,
 		.sport = packet->key.sport,
 		.dport = packet->key.dport,
-		.ifindex = skb->ifindex,
-		.length = skb->len,
+		.ifindex = ifindex,
+		.length = length,
 		.service = packet->service,
 		.type = outcome >= DROP_FIRST ? EVENT_DROP : EVENT_TRACE,
 		.hook = hook,
@@ -52,6 +53,6 @@ static __always_inline int report(struct __sk_buff *skb, const struct packet *pa
 
 	outcome_count(outcome, hook, skb->len);
 	if (outcome >= DROP_FIRST || (settings && (settings->trace & (1u << hook))))
-		report_event(skb, packet, hook, outcome);
+		report_frame(skb->ifindex, skb->len, packet, hook, outcome);
 	return (__s8)decided;
 }

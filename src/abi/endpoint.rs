@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `bpf/lib/endpoint.h`, `owned.h` and `uplink.h`: this node's pods, addresses and devices.
+//! `bpf/lib/endpoint.h`, `owned.h`, `uplink.h` and `xdp_device.h`: this node's pods, addresses and
+//! devices.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -45,6 +46,15 @@ pub struct Uplink {
     pub mtu: u32,
 }
 
+/// Value of `xdp_devices`; the key is the ifindex, a native-endian `u32`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct XdpDevice {
+    /// Frames to other addresses are not for this node.
+    pub mac: [u8; 6],
+    pub pad: u16,
+}
+
 /// A cluster IP: unknown ports of it are refused to everyone inside.
 pub const VIP_CLUSTER_IP: u32 = 1 << 0;
 /// Unknown ports are refused only to what the network brings to this node.
@@ -63,6 +73,7 @@ pub struct Vip {
 
 same_layout!(Endpoint, types::endpoint, [ifindex, mac, host_mac, netns_cookie]);
 same_layout!(Owned, types::owned, [ifindex, flags]);
+same_layout!(XdpDevice, types::xdp_device, [mac, pad]);
 same_layout!(Vip, types::vip, [flags, pad]);
 same_layout!(
     Uplink,

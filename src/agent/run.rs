@@ -209,6 +209,11 @@ fn map_sizes(config: &Config) -> BTreeMap<String, u32> {
         ("flows_new", config.bpf.flows_new_max),
         ("endpoints", config.bpf.endpoints_max),
         ("owned", config.bpf.owned_max),
+        ("vips", config.bpf.vips_max),
+        ("source_ranges", config.bpf.source_ranges_max),
+        ("affinities", config.bpf.affinities_max),
+        // A pod has one, whichever of its addresses is asked for.
+        ("clients", config.bpf.endpoints_max),
     ];
     sizes.into_iter().map(|(name, size)| (name.to_owned(), size)).collect()
 }

@@ -118,6 +118,13 @@ keys! {
         "Whether the driver hook (XDP) serves; this version serves in tc, also with `best-effort`"
     "loadBalancer.dsrDispatch", "load-balancer-dsr-dispatch" => load_balancer.dsr_dispatch;
         "How a direct server return request names its service; without effect in mode `snat`"
+    "loadBalancer.sourceRangesAllTypes", "load-balancer-source-ranges-all-types" =>
+        load_balancer.source_ranges_all_types;
+        "loadBalancerSourceRanges also guard NodePorts and externalIPs of their service"
+    "loadBalancer.classes", "load-balancer-classes" => load_balancer.classes,
+        auto "none";
+        "Values of `spec.loadBalancerClass` whose addresses are ours alone: a port that no service \
+         has is refused there; at an address of another class it is left alone"
     "socketLB.enabled", "socket-lb-enabled" => socket_lb.enabled;
         "Translate service addresses at connect() and sendmsg()"
     "socketLB.hostNamespaceOnly", "socket-lb-host-namespace-only" =>
@@ -164,6 +171,12 @@ keys! {
         "Entries of map `endpoints`, one an address of a pod"
     "bpf.ownedMax", "bpf-owned-max" => bpf.owned_max;
         "Entries of map `owned`, one an address of the node"
+    "bpf.vipsMax", "bpf-vips-max" => bpf.vips_max;
+        "Entries of map `vips`, one an address that services use"
+    "bpf.sourceRangesMax", "bpf-source-ranges-max" => bpf.source_ranges_max;
+        "Entries of map `source_ranges`, one a range of a service port"
+    "bpf.affinitiesMax", "bpf-affinities-max" => bpf.affinities_max;
+        "Entries of map `affinities`, one a client of a service port with session affinity"
     "flowTimeouts.tcpSyn", "flow-timeouts-tcp-syn" => flow_timeouts.tcp_syn;
         "Life of an unanswered or half-open TCP flow"
     "flowTimeouts.tcpEstablished", "flow-timeouts-tcp-established" =>

@@ -166,6 +166,9 @@ const BOUNDS: &[Bound] = &[
     Bound { key: "bpf.flowsNewMax", value: |c| c.bpf.flows_new_max, max: 1 << 26 },
     Bound { key: "bpf.endpointsMax", value: |c| c.bpf.endpoints_max, max: 1 << 20 },
     Bound { key: "bpf.ownedMax", value: |c| c.bpf.owned_max, max: 1 << 20 },
+    Bound { key: "bpf.vipsMax", value: |c| c.bpf.vips_max, max: 1 << 24 },
+    Bound { key: "bpf.sourceRangesMax", value: |c| c.bpf.source_ranges_max, max: 1 << 24 },
+    Bound { key: "bpf.affinitiesMax", value: |c| c.bpf.affinities_max, max: 1 << 24 },
 ];
 
 /// The least MTU IPv6 lives with (RFC 8200 §5), and the greatest a device can have.

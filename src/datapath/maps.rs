@@ -10,7 +10,7 @@ use super::pins;
 use crate::abi::{
     Addr, Affinity, AffinityKey, Backend, BackendKey, Client, Counter, Endpoint, Flow, FlowKey,
     Hook, Outcome, Owned, Service, ServiceKey, Settings, SourceRange, SourceRangeKey, TargetState,
-    Uplink, Vip,
+    Uplink, Vip, XdpDevice,
 };
 
 /// The maps that user space reads or writes.
@@ -26,6 +26,7 @@ pub struct Maps {
     pub clients: Map<u64, Client>,
     pub source_ranges: Map<SourceRangeKey, SourceRange>,
     pub uplinks: Map<u32, Uplink>,
+    pub xdp_devices: Map<u32, XdpDevice>,
     pub flows: Map<FlowKey, Flow>,
     pub flows_new: Map<FlowKey, Flow>,
     pub settings: Map<u32, Settings>,
@@ -63,6 +64,7 @@ impl Maps {
             clients: typed!(Map, "clients"),
             source_ranges: typed!(Map, "source_ranges"),
             uplinks: typed!(Map, "uplinks"),
+            xdp_devices: typed!(Map, "xdp_devices"),
             flows: typed!(Map, "flows"),
             flows_new: typed!(Map, "flows_new"),
             settings: typed!(Map, "settings"),
@@ -90,6 +92,15 @@ impl Maps {
     /// Bit mask of `1 << Hook` whose packets are traced into the ring.
     pub fn set_trace(&self, trace: u32) -> Result<(), Error> {
         self.change_settings(|settings| settings.trace = trace)
+    }
+
+    /// Wildcard frontends outside the NodePort range.
+    pub fn host_ports(&self) -> Result<u32, Error> {
+        Ok(self.settings.get(&0)?.unwrap_or_default().host_ports)
+    }
+
+    pub fn set_host_ports(&self, count: u32) -> Result<(), Error> {
+        self.change_settings(|settings| settings.host_ports = count)
     }
 
     /// Read-modify-write: only the agent writes `settings`, from one task.

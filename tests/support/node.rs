@@ -153,6 +153,23 @@ impl Node {
         (output.return_value, output.data.unwrap().to_vec())
     }
 
+    /// Runs the driver hook on a frame that came in on `ifindex`, on a thread that is in the node's
+    /// namespace.
+    pub fn xdp_inside(&self, ifindex: u32, frame: &[u8]) -> (u32, Vec<u8>) {
+        // `struct xdp_md`: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress.
+        let mut context = [0, frame.len() as u32, 0, ifindex, 0, 0];
+        let mut context: Vec<u8> = context.iter_mut().flat_map(|word| word.to_ne_bytes()).collect();
+        let mut out = vec![0; 4096];
+        let input = ProgramInput {
+            context_in: Some(&mut context),
+            data_in: Some(frame),
+            data_out: Some(&mut out),
+            ..Default::default()
+        };
+        let output = self.objects.program("xdp_entry").test_run(input).unwrap();
+        (output.return_value, output.data.unwrap().to_vec())
+    }
+
     pub fn wire(&self, packet: &Packet) -> (u32, Vec<u8>) {
         self.raw("from_netdev", self.uplink, &packet.bytes())
     }

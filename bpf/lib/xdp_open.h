@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The first packet of a connection in the driver hook: the same choice as in balance.h, as far as
+ * it ends at a backend of another node whose next hop is known. Everything else goes up before
+ * anything was changed.
+ */
+#pragma once
+
+#include "choose.h"
+#include "flow_open.h"
+#include "xdp_forward.h"
+
+/* What the driver hook knows how to do for a frontend; with any other flag bpf_host serves. */
+#define XDP_SERVICE_FLAGS SERVICE_HAS_ENDPOINTS
+
+/* Opens the flow of @packet, which has none, and sends it. Returns the XDP action. */
+static __always_inline int xdp_open(struct xdp_md *ctx, const struct packet *packet, __u32 len)
+{
+	const struct service *service = choose_frontend(packet);
+	const struct backend *backend;
+	struct scratch *scratch;
+	struct flow *forward;
+	int way;
+
+	if (!service || service->kind == SERVICE_CLUSTER_IP ||
+	    (service->flags & ~XDP_SERVICE_FLAGS) || endpoint_lookup(&packet->key.daddr))
+		return XDP_PASS;
+	backend = choose_backend(service, ZONE_WIRE);
+	scratch = scratch_get();
+	if (!backend || !scratch)
+		return XDP_PASS;
+	scratch->packet = *packet;
+	scratch->packet.service = service->id;
+	if (choose_way(ctx, scratch, service, backend))
+		return XDP_PASS;
+	forward = &scratch->forward;
+	if (!xdp_sendable(forward, len, packet->ttl))
+		return XDP_PASS;
+	way = xdp_way(ctx, forward);
+	if (way == XDP_PASS || flow_open(ctx))
+		return XDP_PASS;
+	if (addr_is_v4(&packet->key.saddr))
+		return xdp_send(ctx, forward, way, packet->key.proto, false);
+	return xdp_send(ctx, forward, way, packet->key.proto, true);
+}

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Reads and rewrites a frame in the driver hook, where there is no skb: no helper knows its
+ * checksum, which is complete because it came over a wire.
+ *
+ * Only the plain case is here. Whatever has options, extension headers, fragments or a tag goes up.
+ */
+#pragma once
+
+#include "packet.h"
+#include "rewrite.h"
+
+/* Words of a frame, whose structs promise no alignment. */
+typedef __u16 __attribute__((may_alias)) xdp_u16;
+typedef __u32 __attribute__((may_alias)) xdp_u32;
+typedef __u64 __attribute__((may_alias)) xdp_u64;
+
+/* The bounds, in assembly for the reason given at packet_data(). */
+static __always_inline void *xdp_data(const struct xdp_md *ctx)
+{
+	void *data;
+
+	asm volatile("%0 = *(u32 *)(%1 + %2)"
+		     : "=r"(data)
+		     : "r"(ctx), "i"(offsetof(struct xdp_md, data)));
+	return data;
+}
+
+static __always_inline void *xdp_data_end(const struct xdp_md *ctx)
+{
+	void *end;
+
+	asm volatile("%0 = *(u32 *)(%1 + %2)"
+		     : "=r"(end)
+		     : "r"(ctx), "i"(offsetof(struct xdp_md, data_end)));
+	return end;
+}
+
+static __always_inline __u32 xdp_l4_off(const bool v6)
+{
+	return ETH_HLEN + (v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));
+}
+
+static __always_inline bool xdp_mac_equal(const void *a, const void *b)
+{
+	const xdp_u16 *x = a, *y = b;
+
+	return !((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2]));
+}
+
+static __always_inline void xdp_addr_v6(struct addr *addr, const void *v6)
+{
+	/* Whole halves, as the map compares them: words would have to reach memory first. */
+	addr->d[0] = ((const xdp_u64 *)v6)[0];
+	addr->d[1] = ((const xdp_u64 *)v6)[1];
+}
+
+/*
+ * Fills @packet and @len, the IP packet's length, and returns true where the frame is a plain one
+ * with ports.
+ */
+static __always_inline bool xdp_parse(const struct xdp_md *ctx, struct packet *packet, __u32 *len,
+				      const bool v6)
+{
+	void *data = xdp_data(ctx), *end = xdp_data_end(ctx);
+	void *l4 = data + xdp_l4_off(v6);
+
+	if (l4 + sizeof(struct udphdr) > end)
+		return false;
+	if (v6) {
+		const struct ipv6hdr *ip = data + ETH_HLEN;
+
+		if (ip->version != 6)
+			return false;
+		xdp_addr_v6(&packet->key.saddr, &ip->saddr);
+		xdp_addr_v6(&packet->key.daddr, &ip->daddr);
+		packet->key.proto = ip->nexthdr;
+		packet->ttl = ip->hop_limit;
+		*len = bpf_ntohs(ip->payload_len) + sizeof(*ip);
+	} else {
+		const struct iphdr *ip = data + ETH_HLEN;
+
+		if (*(const __u8 *)ip != 0x45 ||
+		    (ip->frag_off & bpf_htons(IP_OFFSET_MASK | IP_MORE_FRAGMENTS)))
+			return false;
+		addr_set_v4(&packet->key.saddr, ip->saddr);
+		addr_set_v4(&packet->key.daddr, ip->daddr);
+		packet->key.proto = ip->protocol;
+		packet->ttl = ip->ttl;
+		*len = bpf_ntohs(ip->tot_len);
+	}
+	*(xdp_u32 *)&packet->key.sport = *(const xdp_u32 *)l4;
+	packet->l4_off = xdp_l4_off(v6);
+	if (packet->key.proto == IPPROTO_TCP) {
+		if (l4 + sizeof(struct tcphdr) > end)
+			return false;
+		packet->tcp_flags = ((const __u8 *)l4)[13];
+		return true;
+	}
+	packet->tcp_flags = 0;
+	return packet->key.proto == IPPROTO_UDP || packet->key.proto == IPPROTO_SCTP;
+}
+
+static __always_inline void xdp_checksum(__sum16 *check, const struct flow *flow, bool udp)
+{
+	__u64 sum;
+	__u16 new;
+
+	/* A datagram without a checksum stays without (RFC 768). */
+	if (udp && !*check)
+		return;
+	sum = (__u64)(__u16) ~*check + flow->addr_diff + flow->port_diff;
+	new = ~rewrite_fold(sum);
+	*check = udp && !new ? 0xffff : new;
+}
+
+/*
+ * Makes the frame, which xdp_parse() has passed, carry @flow's rewrite and its MACs, one hop
+ * further. Returns false, with nothing written, where the bounds are others by now.
+ */
+static __always_inline bool xdp_rewrite(const struct xdp_md *ctx, const struct flow *flow,
+					__u8 proto, const bool v6)
+{
+	void *data = xdp_data(ctx), *end = xdp_data_end(ctx);
+	void *l4 = data + xdp_l4_off(v6);
+
+	if (l4 + sizeof(struct udphdr) > end)
+		return false;
+	if (proto == IPPROTO_TCP) {
+		if (l4 + sizeof(struct tcphdr) > end)
+			return false;
+		xdp_checksum(&((struct tcphdr *)l4)->check, flow, false);
+	} else if (proto == IPPROTO_UDP) {
+		xdp_checksum(&((struct udphdr *)l4)->check, flow, true);
+	}
+	*(xdp_u32 *)l4 = *(const xdp_u32 *)&flow->sport;
+
+	if (v6) {
+		struct ipv6hdr *ip = data + ETH_HLEN;
+		xdp_u64 *addrs = (void *)&ip->saddr;
+
+		addrs[0] = flow->saddr.d[0];
+		addrs[1] = flow->saddr.d[1];
+		addrs[2] = flow->daddr.d[0];
+		addrs[3] = flow->daddr.d[1];
+		ip->hop_limit--;
+	} else {
+		struct iphdr *ip = data + ETH_HLEN;
+
+		ip->saddr = flow->saddr.w[3];
+		ip->daddr = flow->daddr.w[3];
+		rewrite_v4_header(ip, flow->addr_diff, 1);
+	}
+
+	/* Both MACs lie in the flow as they do in the frame. */
+	((xdp_u64 *)data)[0] = ((const xdp_u64 *)flow->l2.dmac)[0];
+	((xdp_u32 *)data)[2] = ((const xdp_u32 *)flow->l2.dmac)[2];
+	return true;
+}
