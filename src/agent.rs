@@ -3,6 +3,7 @@
 
 pub mod apply;
 pub mod background;
+pub mod checks;
 pub mod command;
 pub mod core;
 pub mod endpoints;

@@ -20,6 +20,7 @@ mod balancer;
 mod claims;
 mod endpoints;
 mod frontends;
+mod health;
 mod host_ports;
 mod list;
 mod objects;
@@ -31,6 +32,7 @@ mod vips;
 
 pub use balancer::{Balancer, Context, ListView};
 pub use frontends::Serve;
+pub use health::HealthCheck;
 pub use plan::{Actual, GRACE, Gone, Plan, Totals, Write};
 pub use targets::{Target, TargetsFull};
 

@@ -13,10 +13,12 @@ use tokio::sync::watch;
 use super::endpoints::Endpoints;
 use super::status::{self, Status};
 use super::uplinks::Attached;
+use crate::abi::OWNED_NODEPORT;
 use crate::datapath::Maps;
 use crate::datapath::netlink::View;
-use crate::lb::Totals;
+use crate::lb::{Balancer, Totals};
 use crate::model::{self, Problem, SourceStatus};
+use crate::serve::keeper;
 
 /// What is fixed from the start, and where the status goes.
 #[derive(Debug)]
@@ -111,6 +113,28 @@ impl Report {
             max_entries: max.into(),
         })
         .into()
+    }
+}
+
+/// What the keeper of health check ports is to answer. `addresses`: `nodePort.addresses`.
+pub(super) fn checked(balancer: &Balancer, addresses: &[IpNet], view: &View) -> keeper::State {
+    let owned = view.owned.iter().filter(|(_, owned)| owned.flags & OWNED_NODEPORT != 0);
+    let services = balancer.health_checks().into_iter().map(|check| keeper::Checked {
+        namespace: check.service.namespace.to_string(),
+        name: check.service.name.to_string(),
+        port: check.port,
+        local_endpoints: check.local_endpoints,
+    });
+    keeper::State {
+        // Judged anew whenever the keeper is told.
+        healthy: true,
+        // Any address will do where no choice was made, also one that the node gets later.
+        addresses: if addresses.is_empty() {
+            Vec::new()
+        } else {
+            owned.map(|(address, _)| address.ip()).collect()
+        },
+        services: services.collect(),
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{broadcast, mpsc, watch};
 
 use super::background;
+use super::checks::Checks;
 use super::core::{Core, Inputs};
 use super::endpoints::{Endpoints, Settings};
 use super::features;
@@ -163,6 +164,8 @@ pub async fn run(config: Config) -> Result<()> {
     follow(&config, changes_tx, source_tx);
 
     let native = config.native_routing_cidrs();
+    let keeper = serve::keeper::socket_beside(&config.socket);
+    let checks = Checks::start(keeper, config.healthz_timeout, Arc::clone(&health));
     let core = Core {
         config,
         datapath,
@@ -176,6 +179,7 @@ pub async fn run(config: Config) -> Result<()> {
         health,
         metrics,
         report: Report::new(base, status_tx, flows),
+        checks,
         retries: Retries::default(),
         queued: None,
         synced_once: false,

@@ -104,6 +104,10 @@ impl Balancer {
         self.targets.adopt(&states, |index| unowned.contains(&index) || reserved(index));
     }
 
+    pub(super) fn objects(&self) -> &Objects {
+        &self.objects
+    }
+
     pub fn context(&self) -> &Context {
         &self.context
     }
