@@ -26,6 +26,8 @@ mod kernel {
     mod cni;
     mod datapath;
     mod events;
+    mod fragments;
+    mod fragments_wire;
     mod host;
     mod host_flow;
     mod icmp;

@@ -24,6 +24,7 @@ enum outcome {
 	OUTCOME_FORWARDED = 3,	/* out of a device */
 	OUTCOME_ANSWERED = 4,	/* by the program itself: ARP, neighbour advertisement */
 	OUTCOME_REJECTED = 5,	/* service without endpoints: refused with an ICMP error */
+	OUTCOME_HELD = 6,	/* a fragment that came before its first: it comes in again */
 
 	DROP_FIRST = 16,
 	DROP_MALFORMED = 16, /* headers cut short or contradicting each other */
