@@ -34,6 +34,7 @@ mod kernel {
     mod lxc;
     mod netlink;
     mod probe;
+    mod sctp;
     mod serve;
     mod sock;
     mod sock_bind;

@@ -9,6 +9,7 @@
 #include "choose.h"
 #include "flow_open.h"
 #include "reject.h"
+#include "rewrite_fragment.h"
 #include "source_range.h"
 #include "unserved.h"
 
@@ -21,7 +22,7 @@ static __always_inline int balance_send(struct __sk_buff *skb, struct scratch *s
 
 	if (scratch->packet.fragment) {
 		if (rewrite_fragment(skb, &scratch->packet, forward, hop, true))
-			return verdict_drop(DROP_REWRITE);
+			return verdict_drop(rewrite_failure(&scratch->packet));
 	} else if (v4 ? rewrite_packet(skb, &scratch->packet, forward, hop, false)
 		      : rewrite_packet(skb, &scratch->packet, forward, hop, true)) {
 		return verdict_drop(DROP_REWRITE);

@@ -48,7 +48,7 @@ static __always_inline int fragment_follow(struct __sk_buff *skb, struct scratch
 	if (packet->ttl <= 1 && !output_by_stack(flow))
 		return verdict_drop(DROP_TTL);
 	if (rewrite_fragment(skb, packet, flow, !output_by_stack(flow), first))
-		return verdict_drop(DROP_REWRITE);
+		return verdict_drop(rewrite_failure(packet));
 	return output_flow(skb, flow, ticked);
 }
 

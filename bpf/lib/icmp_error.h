@@ -72,7 +72,7 @@ static __always_inline bool icmp_quote_key(struct __sk_buff *skb, struct scratch
 	key->sport = ports[1];
 	key->dport = ports[0];
 	key->zone = scratch->packet.key.zone;
-	return key->proto == IPPROTO_TCP || key->proto == IPPROTO_UDP;
+	return key->proto == IPPROTO_TCP || key->proto == IPPROTO_UDP || key->proto == IPPROTO_SCTP;
 }
 
 /*

@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::objects::{TCP, UDP};
+use super::objects::{SCTP, TCP, UDP};
 
 pub const FIN: u8 = 0x01;
 pub const SYN: u8 = 0x02;
@@ -59,6 +59,11 @@ pub fn udp(src: &str, dst: &str) -> Packet {
     }
 }
 
+/// An SCTP packet; its payload need not be chunks.
+pub fn sctp(src: &str, dst: &str) -> Packet {
+    Packet { proto: SCTP, ..udp(src, dst) }
+}
+
 impl Packet {
     pub fn ttl(self, ttl: u8) -> Self {
         Self { ttl, ..self }
@@ -73,6 +78,20 @@ impl Packet {
         let mut l4 = Vec::new();
         l4.extend(self.src.port().to_be_bytes());
         l4.extend(self.dst.port().to_be_bytes());
+        if self.proto == SCTP {
+            l4.extend([0x5c, 0x7b, 0, 1, 0, 0, 0, 0]);
+            l4.extend(&self.payload);
+            let crc = crc32c(&l4);
+            l4[8..12].copy_from_slice(&crc.to_le_bytes());
+            return frame(
+                [self.dmac, self.smac],
+                self.src.ip(),
+                self.dst.ip(),
+                self.proto,
+                self.ttl,
+                &l4,
+            );
+        }
         let check = if self.proto == TCP {
             l4.extend([0, 0, 0, 1, 0, 0, 0, 2, 0x50, self.flags, 0xff, 0xff, 0, 0, 0, 0]);
             16
@@ -97,11 +116,17 @@ impl Packet {
     pub fn parse(frame: &[u8]) -> Self {
         let (header, l4) = ip(frame);
         let ports = |at: usize| u16::from_be_bytes([l4[at], l4[at + 1]]);
-        let whole = pseudo(header.src, header.dst, header.proto, l4.len()) + sum(l4);
-        assert_eq!(finish(whole), 0, "wrong L4 checksum: {frame:02x?}");
+        if header.proto == SCTP {
+            let zeroed = [&l4[..8], &[0; 4], &l4[12..]].concat();
+            assert_eq!(l4[8..12], crc32c(&zeroed).to_le_bytes(), "wrong CRC: {frame:02x?}");
+        } else {
+            let whole = pseudo(header.src, header.dst, header.proto, l4.len()) + sum(l4);
+            assert_eq!(finish(whole), 0, "wrong L4 checksum: {frame:02x?}");
+        }
         let (flags, payload) = match header.proto {
             TCP => (l4[13], &l4[20..]),
             UDP => (0, &l4[8..]),
+            SCTP => (0, &l4[12..]),
             other => panic!("protocol {other}: {frame:02x?}"),
         };
         Self {
@@ -230,6 +255,12 @@ fn sum(bytes: &[u8]) -> u32 {
         .sum()
 }
 
+/// Bit by bit, as RFC 9260, appendix A defines it.
+pub fn crc32c(bytes: &[u8]) -> u32 {
+    let step = |crc: u32, _| (crc >> 1) ^ if crc & 1 == 1 { 0x82f6_3b78 } else { 0 };
+    !bytes.iter().fold(u32::MAX, |crc, &byte| (0..8).fold(crc ^ u32::from(byte), step))
+}
+
 fn pseudo(src: IpAddr, dst: IpAddr, proto: u8, length: usize) -> u32 {
     let address = |ip: IpAddr| match ip {
         IpAddr::V4(v4) => sum(&v4.octets()),
@@ -322,7 +353,7 @@ pub fn cut(frame: &[u8], size: usize) -> Vec<Vec<u8>> {
             out.extend([0xc0, 1, id[0], id[1]]);
         } else {
             out[16..18].copy_from_slice(&(20 + bytes.len() as u16).to_be_bytes());
-            let place = offset as u16 / 8 | if last { 0 } else { MORE };
+            let place = (offset as u16 / 8) | if last { 0 } else { MORE };
             out[20..22].copy_from_slice(&place.to_be_bytes());
             out[18..20].copy_from_slice(&id);
             out[24..26].fill(0);
