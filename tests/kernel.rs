@@ -26,12 +26,15 @@ mod kernel {
     mod cni;
     mod datapath;
     mod events;
+    mod fragments;
+    mod fragments_wire;
     mod host;
     mod host_flow;
     mod icmp;
     mod lxc;
     mod netlink;
     mod probe;
+    mod sctp;
     mod serve;
     mod sock;
     mod sock_bind;

@@ -16,6 +16,7 @@ use super::pins::PinRoot;
 
 pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
+pub const SCTP: u8 = 132;
 
 /// One frontend as a test writes it down.
 #[derive(Clone, Copy, Debug)]
