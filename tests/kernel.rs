@@ -34,8 +34,10 @@ mod kernel {
     mod probe;
     mod serve;
     mod sock;
+    mod sock_affinity;
     mod sock_bind;
     mod sock_destroy;
+    mod sock_policy;
     mod sock_record;
     mod sock_storm;
     mod sock_udp;
