@@ -29,19 +29,32 @@ fn sticky<'a>(node: &'a SocketNode, vip: &str, backends: &[&str]) -> Served<'a> 
     service
 }
 
-/// The backend that a new socket's datagram to `vip` reaches, and one that a connected one's does.
-fn asks(vip: &str) -> [usize; 2] {
-    let v6 = vip.starts_with('[');
-    let servers = if v6 { BACKENDS6 } else { BACKENDS }.map(udp);
-    let any = if v6 { "[::]:0" } else { "0.0.0.0:0" };
-    let reached = || receiver(&servers.each_ref()).0;
-    let client: UdpSocket = udp(any);
-    client.send_to(b"question", vip).unwrap();
-    let datagram = reached();
-    let client = udp(any);
-    client.connect(vip).unwrap();
-    client.send(b"question").unwrap();
-    [datagram, reached()]
+/// The servers of one namespace. Bound once: a child that another test starts meanwhile keeps a
+/// closed one's port for a moment.
+struct Servers {
+    vip: &'static str,
+    any: &'static str,
+    sockets: [UdpSocket; 3],
+}
+
+impl Servers {
+    fn of(vip: &'static str) -> Self {
+        let (any, backends) =
+            if vip == VIP { ("0.0.0.0:0", BACKENDS) } else { ("[::]:0", BACKENDS6) };
+        Self { vip, any, sockets: backends.map(udp) }
+    }
+
+    /// The backend that a new socket's datagram reaches, and one that a connected one's does.
+    fn asked(&self) -> [usize; 2] {
+        let reached = || receiver(&self.sockets.each_ref()).0;
+        let client = udp(self.any);
+        client.send_to(b"question", self.vip).unwrap();
+        let datagram = reached();
+        let client = udp(self.any);
+        client.connect(self.vip).unwrap();
+        client.send(b"question").unwrap();
+        [datagram, reached()]
+    }
 }
 
 #[track_caller]
@@ -70,14 +83,16 @@ fn a_pod_is_known_by_its_address_and_the_node_as_one_client() {
     let (v4, v6) = (addr("10.244.1.5"), addr("fd00:244:1::5"));
     node.objects.maps().clients.set(&cookie, &Client { v4, v6 }).unwrap();
     for (vip, backends, pod_addr) in [(VIP, BACKENDS, v4), (VIP6, BACKENDS6, v6)] {
+        let in_pod = node.pod(&pod, || Servers::of(vip));
+        let in_host = node.host(|| Servers::of(vip));
         let service = sticky(&node, vip, &backends);
         let targets = service.targets();
-        let of_pod = agreed((0..TIMES).map(|_| node.pod(&pod, || asks(vip))));
+        let of_pod = agreed(node.pod(&pod, || [(); TIMES].map(|()| in_pod.asked())));
         let stored = entry(&node, pod_addr, &service).unwrap();
         assert_eq!(stored.target, targets[of_pod].index);
         assert_eq!(stored.target_epoch, targets[of_pod].epoch);
 
-        let of_node = agreed((0..TIMES).map(|_| node.host(|| asks(vip))));
+        let of_node = agreed(node.host(|| [(); TIMES].map(|()| in_host.asked())));
         assert_eq!(entry(&node, Addr::ZERO, &service).unwrap().target, targets[of_node].index);
 
         // What the pod was given for its packets counts for its sockets.
@@ -85,7 +100,7 @@ fn a_pod_is_known_by_its_address_and_the_node_as_one_client() {
         let key = AffinityKey { client: pod_addr, service: service.id, pad: 0 };
         let given = Affinity { target: other.index, target_epoch: other.epoch, ..stored };
         node.objects.maps().affinities.set(&key, &given).unwrap();
-        assert_eq!(agreed([node.pod(&pod, || asks(vip))]), (of_pod + 1) % 3);
+        assert_eq!(agreed([node.pod(&pod, || in_pod.asked())]), (of_pod + 1) % 3);
     }
 }
 
@@ -96,7 +111,10 @@ fn a_pod_without_a_known_address_is_a_client_of_its_own() {
     let service = sticky(&node, VIP, &BACKENDS);
     let pods = [namespace(), namespace()];
     for pod in &pods {
-        agreed((0..TIMES).map(|_| node.pod(pod, || asks(VIP))));
+        agreed(node.pod(pod, || {
+            let servers = Servers::of(VIP);
+            [(); TIMES].map(|()| servers.asked())
+        }));
     }
     let entries = node.objects.maps().affinities.entries().unwrap();
     let clients: Vec<IpAddr> = entries.iter().map(|(key, _)| key.client.ip()).collect();
@@ -113,7 +131,8 @@ fn a_pod_without_a_known_address_is_a_client_of_its_own() {
 fn it_ends_with_its_time_and_each_connection_restarts_that() {
     let node = SocketNode::new();
     let service = sticky(&node, VIP, &BACKENDS);
-    let ask = || node.host(|| asks(VIP));
+    let servers = node.host(|| Servers::of(VIP));
+    let ask = || node.host(|| servers.asked());
     let first = agreed([ask()]);
     let key = AffinityKey { client: Addr::ZERO, service: service.id, pad: 0 };
     let map = &node.objects.maps().affinities;
@@ -139,7 +158,8 @@ fn it_ends_with_its_backend_and_keeps_to_the_range() {
     let node = SocketNode::new();
     let service = sticky(&node, VIP, &BACKENDS);
     let targets = service.targets();
-    let ask = || node.host(|| asks(VIP));
+    let servers = node.host(|| Servers::of(VIP));
+    let ask = || node.host(|| servers.asked());
     let first = agreed([ask()]);
 
     // Alive, and no longer for this client. The new choice is the one that is kept.

@@ -29,6 +29,7 @@ fn an_unknown_port_of_a_cluster_ip_is_refused_at_once() {
     for [vip, backend, unknown] in CLUSTER_IPS {
         node.objects.serve(Frontend::cluster_ip(vip, TCP), &[backend]);
         let mut all_refused = || {
+            let server = TcpListener::bind(backend).unwrap();
             // The second time the address is known from the first, if the service was asked for.
             for _ in 0..2 {
                 for to in [unknown, vip] {
@@ -39,7 +40,6 @@ fn an_unknown_port_of_a_cluster_ip_is_refused_at_once() {
                 }
                 assert_eq!(tcp_error(unknown), libc::ECONNREFUSED);
                 refused += 5;
-                let server = TcpListener::bind(backend).unwrap();
                 TcpStream::connect(vip).unwrap();
                 server.accept().unwrap();
             }
@@ -140,15 +140,16 @@ fn source_ranges_let_in_the_pods_they_name_and_the_node() {
         }
         know(&node, &other, "10.244.2.5", "fd00:244:2::5");
 
+        // Bound once: a child that another test starts meanwhile keeps a closed one's port.
+        let listen = || TcpListener::bind(backend).unwrap();
+        let _servers = [node.host(listen), node.pod(&listed, listen), node.pod(&other, listen)];
         let served = || {
-            let _server = TcpListener::bind(backend).unwrap();
             TcpStream::connect(vip).unwrap();
             let client = any(vip);
             client.send_to(b"x", vip).unwrap();
             client
         };
         let denied = || {
-            let _server = TcpListener::bind(backend).unwrap();
             assert_eq!(tcp_error(vip), libc::EHOSTUNREACH);
             let client = any(vip);
             assert_eq!(errno(client.connect(vip)), libc::EHOSTUNREACH);
