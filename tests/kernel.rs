@@ -37,8 +37,10 @@ mod kernel {
     mod sctp;
     mod serve;
     mod sock;
+    mod sock_affinity;
     mod sock_bind;
     mod sock_destroy;
+    mod sock_policy;
     mod sock_record;
     mod sock_storm;
     mod sock_udp;
