@@ -23,7 +23,7 @@ use crate::datapath::netlink::{Filter, Routes, View};
 use crate::datapath::{Datapath, host};
 use crate::lb::Context;
 use crate::model::{Change, Kind, Problem, SourceStatus};
-use crate::serve::metrics::Stage;
+use crate::serve::metrics::{Family, Stage};
 use crate::serve::{Health, Metrics};
 
 /// A status that changes faster is published at this pace.
@@ -136,7 +136,8 @@ impl Core {
                 let changed = self.sync.change(change) as u64;
                 if changed > 0 {
                     let services = kind == Kind::Service;
-                    let (services, slices) = if services { (changed, 0) } else { (0, changed) };
+                    let services = if services { changed } else { 0 };
+                    let slices = self.sync.take_changed_slices();
                     self.metrics.queued(services, slices);
                     self.health.queued();
                     self.queued.get_or_insert_with(Instant::now);
@@ -265,8 +266,9 @@ impl Core {
         }
         let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         for trigger in step.triggered {
-            let latency = (wall.as_nanos() as i128).saturating_sub(trigger);
-            self.metrics.programmed(Duration::from_nanos(u64::try_from(latency).unwrap_or(0)));
+            let latency = (wall.as_nanos() as i128).saturating_sub(trigger.at);
+            let latency = Duration::from_nanos(u64::try_from(latency).unwrap_or(0));
+            self.metrics.programmed(Family::of(trigger.v6), latency);
         }
         if !step.ended.is_empty()
             && let Some(reaper) = &self.reaper
@@ -317,6 +319,7 @@ impl Core {
             pod_cidrs: self.nodes.pod_cidrs(&self.config.node_name),
             endpoints: &self.endpoints,
             totals: self.sync.balancer().totals(),
+            targets: self.sync.balancer().targets_in_use(),
             pending: self.sync.pending() as u64,
             mechanism: self.datapath.mechanism().name(),
             node_ips: &self.nodes.addresses(&self.config.node_name),
