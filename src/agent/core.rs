@@ -82,6 +82,8 @@ pub struct Core {
     /// When the oldest change came that is not written.
     pub(super) queued: Option<Instant>,
     pub(super) synced_once: bool,
+    /// Something was listed since the heap was trimmed.
+    pub(super) relisted: bool,
     pub(super) cni_installed: bool,
 }
 
@@ -131,6 +133,7 @@ impl Core {
         let (kind, action) = name(&change);
         self.metrics.event(kind.name(), action);
         let listed = matches!(change, Change::Listed(..));
+        self.relisted |= listed;
         let changed = match kind {
             Kind::Service | Kind::EndpointSlice => {
                 let changed = self.sync.change(change) as u64;
@@ -282,7 +285,7 @@ impl Core {
                 self.metrics.synced(stage, took);
                 self.report.synced(took);
             }
-            if !self.synced_once {
+            if std::mem::take(&mut self.relisted) {
                 // Everything was parsed at once and little of that is kept.
                 host::trim_heap();
             }
