@@ -33,7 +33,7 @@ mod vips;
 pub use balancer::{Balancer, Context, ListView};
 pub use frontends::Serve;
 pub use health::HealthCheck;
-pub use plan::{Actual, GRACE, Gone, Plan, Totals, Write};
+pub use plan::{Actual, GRACE, Gone, Plan, Totals, Trigger, Write};
 pub use targets::{Target, TargetsFull};
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ use crate::datapath::netlink::{Filter, Routes, View};
 use crate::datapath::{Datapath, host};
 use crate::lb::Context;
 use crate::model::{Change, Kind, Problem, SourceStatus};
-use crate::serve::metrics::Stage;
+use crate::serve::metrics::{Family, Stage};
 use crate::serve::{Health, Metrics};
 
 /// A status that changes faster is published at this pace.
@@ -82,6 +82,8 @@ pub struct Core {
     /// When the oldest change came that is not written.
     pub(super) queued: Option<Instant>,
     pub(super) synced_once: bool,
+    /// Something was listed since the heap was trimmed.
+    pub(super) relisted: bool,
     pub(super) cni_installed: bool,
 }
 
@@ -131,12 +133,14 @@ impl Core {
         let (kind, action) = name(&change);
         self.metrics.event(kind.name(), action);
         let listed = matches!(change, Change::Listed(..));
+        self.relisted |= listed;
         let changed = match kind {
             Kind::Service | Kind::EndpointSlice => {
                 let changed = self.sync.change(change) as u64;
                 if changed > 0 {
                     let services = kind == Kind::Service;
-                    let (services, slices) = if services { (changed, 0) } else { (0, changed) };
+                    let services = if services { changed } else { 0 };
+                    let slices = self.sync.take_changed_slices();
                     self.metrics.queued(services, slices);
                     self.health.queued();
                     self.queued.get_or_insert_with(Instant::now);
@@ -265,8 +269,9 @@ impl Core {
         }
         let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         for trigger in step.triggered {
-            let latency = (wall.as_nanos() as i128).saturating_sub(trigger);
-            self.metrics.programmed(Duration::from_nanos(u64::try_from(latency).unwrap_or(0)));
+            let latency = (wall.as_nanos() as i128).saturating_sub(trigger.at);
+            let latency = Duration::from_nanos(u64::try_from(latency).unwrap_or(0));
+            self.metrics.programmed(Family::of(trigger.v6), latency);
         }
         if !step.ended.is_empty()
             && let Some(reaper) = &self.reaper
@@ -280,7 +285,7 @@ impl Core {
                 self.metrics.synced(stage, took);
                 self.report.synced(took);
             }
-            if !self.synced_once {
+            if std::mem::take(&mut self.relisted) {
                 // Everything was parsed at once and little of that is kept.
                 host::trim_heap();
             }
@@ -317,6 +322,7 @@ impl Core {
             pod_cidrs: self.nodes.pod_cidrs(&self.config.node_name),
             endpoints: &self.endpoints,
             totals: self.sync.balancer().totals(),
+            targets: self.sync.balancer().targets_in_use(),
             pending: self.sync.pending() as u64,
             mechanism: self.datapath.mechanism().name(),
             node_ips: &self.nodes.addresses(&self.config.node_name),

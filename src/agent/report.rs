@@ -45,6 +45,7 @@ pub struct Now<'a> {
     pub pod_cidrs: &'a [IpNet],
     pub endpoints: &'a Endpoints,
     pub totals: Totals,
+    pub targets: u64,
     pub pending: u64,
     pub mechanism: &'static str,
     pub node_ips: &'a [IpAddr],
@@ -102,6 +103,7 @@ impl Report {
         [
             ("services", now.totals.frontends.iter().sum(), maps.services.max_entries()),
             ("backends", now.totals.backends, maps.backends.max_entries()),
+            ("target_state", now.targets, maps.target_state.max_entries()),
             ("flows", self.flows.load(Ordering::Relaxed), maps.flows.max_entries()),
             ("endpoints", addresses, maps.endpoints.max_entries()),
             ("owned", now.view.owned.len() as u64, maps.owned.max_entries()),

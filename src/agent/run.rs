@@ -183,6 +183,7 @@ pub async fn run(config: Config) -> Result<()> {
         retries: Retries::default(),
         queued: None,
         synced_once: false,
+        relisted: false,
         cni_installed: false,
     };
     let mut terminate = signal(SignalKind::terminate())?;

@@ -249,8 +249,9 @@ pub struct Sync {
     /// Slots of backend lists.
     pub backends: u64,
     /// Service ports with policy Local and endpoints, of which none is on this node.
-    pub no_local_internal: u64,
-    pub no_local_external: u64,
+    /// IPv4 first.
+    pub no_local_internal: [u64; 2],
+    pub no_local_external: [u64; 2],
     /// Services whose writes are not done yet.
     pub pending: u64,
     /// Unix seconds of the last successful write of everything that was due; 0: none yet.

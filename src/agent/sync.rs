@@ -15,7 +15,7 @@ use super::retry::Retries;
 use crate::abi::{BackendKey, GoneTarget};
 use crate::datapath::Maps;
 use crate::datapath::map::Error;
-use crate::lb::{Balancer, Context, GRACE, Plan, Target, TargetsFull, Write};
+use crate::lb::{Balancer, Context, GRACE, Plan, Target, TargetsFull, Trigger, Write};
 use crate::model::{Change, Kind, Object, ObjectKey, ObjectName, Problem, Protocol};
 
 /// A burst is gathered for at most this long; the first change after a pause acts at once.
@@ -32,8 +32,8 @@ pub struct Step {
     pub failed: usize,
     /// Targets that UDP sockets may still be connected to.
     pub ended: Vec<GoneTarget>,
-    /// Trigger times of the slices that are in the maps now, nanoseconds since the Unix epoch.
-    pub triggered: Vec<i128>,
+    /// Of the slices that are in the maps now.
+    pub triggered: Vec<Trigger>,
     pub took: Duration,
 }
 
@@ -80,6 +80,11 @@ impl ServiceSync {
 
     pub fn balancer(&self) -> &Balancer {
         &self.balancer
+    }
+
+    /// Slices changed since this was asked last, IPv4 first.
+    pub fn take_changed_slices(&mut self) -> [u64; 2] {
+        self.balancer.take_changed_slices()
     }
 
     pub fn set_context(&mut self, context: Context) {

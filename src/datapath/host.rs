@@ -77,6 +77,16 @@ pub fn cgroup2() -> io::Result<Option<PathBuf>> {
     }))
 }
 
+/// Keeps the heap in few pieces. glibc gives every thread its own, up to eight a CPU, and what one
+/// of them has freed the others cannot use: an agent on a large node would grow with its CPUs.
+pub fn limit_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes no pointer; a refusal changes nothing.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 2);
+    }
+}
+
 /// Gives memory that a burst of work has freed back to the kernel; glibc keeps it otherwise.
 pub fn trim_heap() {
     #[cfg(target_env = "gnu")]

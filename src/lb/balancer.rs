@@ -108,6 +108,11 @@ impl Balancer {
         &self.objects
     }
 
+    /// Slices changed since this was asked last, IPv4 first.
+    pub fn take_changed_slices(&mut self) -> [u64; 2] {
+        self.objects.take_changed_slices()
+    }
+
     pub fn context(&self) -> &Context {
         &self.context
     }
@@ -242,6 +247,11 @@ impl Balancer {
     pub fn release_target(&mut self, target: Target) -> Write {
         self.targets.free(target);
         end(target)
+    }
+
+    /// Entries of `target_state` that somebody has.
+    pub fn targets_in_use(&self) -> u64 {
+        self.targets.in_use()
     }
 
     pub fn totals(&self) -> Totals {

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use super::plan::Trigger;
 use crate::model::{EndpointSlice, ObjectName, Service};
 
 #[derive(Debug, Default)]
@@ -15,7 +16,10 @@ pub(super) struct Objects {
     /// Services with a `healthCheckNodePort`.
     pub(super) checked: BTreeSet<ObjectName>,
     /// Trigger times of the slices changed since their service was planned.
-    triggered: BTreeMap<ObjectName, Vec<i128>>,
+    triggered: BTreeMap<ObjectName, Vec<Trigger>>,
+    /// Slices changed since somebody asked, IPv4 first. One that never had an endpoint counts as
+    /// IPv4.
+    changed_slices: [u64; 2],
 }
 
 impl Objects {
@@ -33,8 +37,12 @@ impl Objects {
         names.iter().filter_map(|name| self.slices.get(name))
     }
 
-    pub(super) fn take_triggered(&mut self, service: &ObjectName) -> Vec<i128> {
+    pub(super) fn take_triggered(&mut self, service: &ObjectName) -> Vec<Trigger> {
         self.triggered.remove(service).unwrap_or_default()
+    }
+
+    pub(super) fn take_changed_slices(&mut self) -> [u64; 2] {
+        std::mem::take(&mut self.changed_slices)
     }
 
     /// Returns whether anything changed; so do the other changes.
@@ -79,10 +87,13 @@ impl Objects {
                 self.remove_slice(&name);
             }
         }
-        let previous = self.slices.get(&slice.name).and_then(|old| old.triggered);
-        if let Some(time) = slice.triggered.filter(|time| Some(*time) != previous) {
-            self.triggered.entry(slice.service.clone()).or_default().push(time);
+        let previous = self.slices.get(&slice.name);
+        let v6 = slice.is_v6().or(previous.and_then(EndpointSlice::is_v6)).unwrap_or(false);
+        let before = previous.and_then(|old| old.triggered);
+        if let Some(at) = slice.triggered.filter(|time| Some(*time) != before) {
+            self.triggered.entry(slice.service.clone()).or_default().push(Trigger { at, v6 });
         }
+        self.changed_slices[usize::from(v6)] += 1;
         self.touch(&slice.service);
         let names = self.slices_of.entry(slice.service.clone()).or_default();
         if let Err(place) = names.binary_search(&slice.name) {
@@ -96,6 +107,7 @@ impl Objects {
         let Some(slice) = self.slices.remove(name) else {
             return false;
         };
+        self.changed_slices[usize::from(slice.is_v6().unwrap_or(false))] += 1;
         self.touch(&slice.service);
         if let Some(names) = self.slices_of.get_mut(&slice.service) {
             names.retain(|other| other != name);

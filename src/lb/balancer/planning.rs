@@ -100,7 +100,7 @@ impl Balancer {
                         }
                         entries.insert(key, value);
                     }
-                    count_no_local(service, ranges, &mut no_local);
+                    count_no_local(service, v6, ranges, &mut no_local);
                     record.lists.push(list);
                 }
             }
@@ -161,11 +161,12 @@ impl Balancer {
     }
 }
 
-fn count_no_local(service: &model::Service, ranges: Ranges, totals: &mut Totals) {
+fn count_no_local(service: &model::Service, v6: bool, ranges: Ranges, totals: &mut Totals) {
     if ranges.cluster.count > 0 && ranges.local.count == 0 {
         let external = service.r#type != model::ServiceType::ClusterIp;
-        totals.no_local_external +=
+        totals.no_local_external[usize::from(v6)] +=
             u64::from(external && service.external_policy == TrafficPolicy::Local);
-        totals.no_local_internal += u64::from(service.internal_policy == TrafficPolicy::Local);
+        totals.no_local_internal[usize::from(v6)] +=
+            u64::from(service.internal_policy == TrafficPolicy::Local);
     }
 }
