@@ -42,4 +42,5 @@ mod kernel {
     mod wire;
     mod xdp;
     mod xdp_up;
+    mod xdp_wire;
 }

@@ -98,7 +98,7 @@ impl Wires {
     }
 }
 
-fn mac(ns: &NetNs, device: &str) -> [u8; 6] {
+pub(super) fn mac(ns: &NetNs, device: &str) -> [u8; 6] {
     let shown = ns.run(|| {
         std::process::Command::new("ip").args(["-br", "link", "show", device]).output().unwrap()
     });
@@ -116,7 +116,7 @@ fn node_port(family: Family, proto: u8) -> Frontend {
     }
 }
 
-fn at(family: Family, host: &str, port: u16) -> SocketAddr {
+pub(super) fn at(family: Family, host: &str, port: u16) -> SocketAddr {
     family.at(host, port).parse().unwrap()
 }
 
