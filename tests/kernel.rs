@@ -41,6 +41,7 @@ mod kernel {
     mod sync;
     mod wire;
     mod xdp;
+    mod xdp_attach;
     mod xdp_up;
     mod xdp_wire;
 }
