@@ -95,30 +95,22 @@ fn main() -> Result<()> {
 /// take turns, so that a busy machine slows both.
 fn measure(prepared: &Prepared) -> Result<i64> {
     let Prepared { hook, program, packet, ifindex, vary, .. } = prepared;
-    within_tick(prepared, || {
-        let wrapped = Wrapper::new(*hook, Some(*program), packet, vary)?;
-        // The wrapper must be invisible: what leaves the second round is what left the first.
-        for repeat in 1..=3 {
-            let (outcome, _) = wrapped.time(packet, *ifindex, repeat)?;
-            ensure!(outcome.verdict == hook.sent(), "wrapped, the verdict is {}", outcome.verdict);
-            if vary.is_empty() {
-                let (expected, _) = raw::run(*hook, *program, packet, *ifindex, 1)?;
-                ensure!(outcome == expected, "wrapped, the packet is another");
-            }
-        }
-        Ok(())
-    })?;
     let wrapped = Wrapper::new(*hook, Some(*program), packet, vary)?;
     let empty = Wrapper::new(*hook, None, packet, vary)?;
+    // The wrapper must be invisible: what leaves the second round is what left the first.
+    for repeat in 1..=3 {
+        let (outcome, expected) = within_tick(prepared, || {
+            let (outcome, _) = wrapped.time(packet, *ifindex, repeat)?;
+            Ok((outcome, raw::run(*hook, *program, packet, *ifindex, 1)?.0))
+        })?;
+        ensure!(outcome.verdict == hook.sent(), "wrapped, the verdict is {}", outcome.verdict);
+        ensure!(!vary.is_empty() || outcome == expected, "wrapped, the packet is another");
+    }
     let mut nanos = Vec::new();
     for run in 0..=RUNS {
         let (_, baseline) = empty.time(packet, *ifindex, REPEAT)?;
-        let (raw, after) = within_tick(prepared, || {
-            let (_, raw) = wrapped.time(packet, *ifindex, REPEAT)?;
-            let (after, _) = wrapped.time(packet, *ifindex, 1)?;
-            Ok((raw, after))
-        })?;
-        ensure!(after.verdict == hook.sent(), "the verdict changed while it was timed");
+        let (outcome, raw) = within_tick(prepared, || wrapped.time(packet, *ifindex, REPEAT))?;
+        ensure!(outcome.verdict == hook.sent(), "the verdict changed while it was timed");
         // The first one warms up.
         if run > 0 {
             nanos.push(i64::from(raw) - i64::from(baseline));
