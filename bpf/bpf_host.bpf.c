@@ -36,10 +36,10 @@ static __always_inline int enter_node(struct __sk_buff *skb, struct packet *pack
 		return pod_deliver(skb, packet, endpoint, v6);
 	}
 
+	done = balance(skb, packet, parsed);
+	if (done != VERDICT_NONE)
+		return done;
 	if (parsed == PARSED_L4) {
-		done = balance(skb, packet);
-		if (done != VERDICT_NONE)
-			return done;
 		done = pod_keep_apart(skb, packet, ZONE_HOST, 0, now);
 		if (done != VERDICT_NONE)
 			return done;

@@ -56,10 +56,10 @@ static __always_inline int leave_pod(struct __sk_buff *skb, struct packet *packe
 	if (pod_is_multicast(&packet->key.daddr))
 		return verdict(OUTCOME_STACK, TC_ACT_UNSPEC);
 
+	done = balance(skb, packet, parsed);
+	if (done != VERDICT_NONE)
+		return done;
 	if (parsed == PARSED_L4) {
-		done = balance(skb, packet);
-		if (done != VERDICT_NONE)
-			return done;
 		done = pod_keep_apart(skb, packet, ZONE_WIRE, 0, now);
 		if (done != VERDICT_NONE)
 			return done;

@@ -4,6 +4,7 @@
 pub mod acceleration;
 pub mod apply;
 pub mod background;
+pub mod checks;
 pub mod command;
 pub mod core;
 pub mod endpoints;

@@ -10,6 +10,7 @@ mod cleanup;
 mod client;
 mod docs;
 pub mod error;
+mod health_keeper;
 mod monitor;
 mod output;
 mod paths;
@@ -51,6 +52,8 @@ enum Command {
     Probe(probe::Args),
     /// Detach every program and remove every map: the node is as before the agent
     Cleanup(cleanup::Args),
+    /// Answer on health check ports while agents come and go; the agent starts one itself
+    HealthKeeper(health_keeper::Args),
     /// Print a completion script for a shell
     Completions {
         /// For example `bash`: source <(culvert completions bash)
@@ -73,6 +76,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Monitor(args) => monitor::run(args),
         Command::Probe(args) => probe::run(args),
         Command::Cleanup(args) => cleanup::run(args),
+        Command::HealthKeeper(args) => health_keeper::run(args),
         Command::Completions { shell } => completions(shell),
         Command::Version => output::text(&format!("culvert {}\n", env!("CARGO_PKG_VERSION"))),
         Command::Docs(args) => docs::run(args),

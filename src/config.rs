@@ -82,6 +82,8 @@ pub struct Kubernetes {
     /// Host name or address, without scheme.
     pub service_host: Option<String>,
     pub service_port: u16,
+    /// Servers of one cluster, tried in the order of their health. Used instead of `service_host`.
+    pub api_server_urls: Vec<String>,
     pub kubeconfig: Option<PathBuf>,
 }
 
@@ -109,6 +111,10 @@ pub struct LoadBalancer {
     pub algorithm: Algorithm,
     pub acceleration: Acceleration,
     pub dsr_dispatch: DsrDispatch,
+    /// loadBalancerSourceRanges also guard NodePorts and externalIPs.
+    pub source_ranges_all_types: bool,
+    /// Values of `spec.loadBalancerClass` whose addresses are ours alone.
+    pub classes: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -136,6 +142,9 @@ pub struct Bpf {
     pub flows_new_max: u32,
     pub endpoints_max: u32,
     pub owned_max: u32,
+    pub vips_max: u32,
+    pub source_ranges_max: u32,
+    pub affinities_max: u32,
 }
 
 /// How long a flow without packets is kept.
@@ -181,7 +190,7 @@ impl Default for Config {
         Self {
             node_name: String::new(),
             manifests: None,
-            k8s: Kubernetes { service_host: None, service_port: 443, kubeconfig: None },
+            k8s: Kubernetes { service_port: 443, ..Kubernetes::default() },
             kube_proxy_replacement: KubeProxyReplacement::True,
             healthz_bind: SocketAddr::from(([0, 0, 0, 0], 1025)),
             healthz_timeout: Duration::from_secs(60),
@@ -197,6 +206,8 @@ impl Default for Config {
                 algorithm: Algorithm::Random,
                 acceleration: Acceleration::Disabled,
                 dsr_dispatch: DsrDispatch::Opt,
+                source_ranges_all_types: false,
+                classes: Vec::new(),
             },
             socket_lb: SocketLb { enabled: true, host_namespace_only: false },
             routing_mode: RoutingMode::Native,
@@ -239,6 +250,9 @@ impl Default for Bpf {
             flows_new_max: 65_536,
             endpoints_max: 4_096,
             owned_max: 4_096,
+            vips_max: 65_536,
+            source_ranges_max: 65_536,
+            affinities_max: 65_536,
         }
     }
 }

@@ -4,10 +4,14 @@
 //! [`Balancer`] knows what the cluster wants and what it has had written. It yields one [`Plan`] a
 //! changed service, in phases that let no packet meet a half-written list:
 //!
-//! 1. `prepare`: target states and the slots of a new generation, which nothing points to yet;
-//! 2. `remove`, `flip`: frontends that are gone, then those that now point to the new generation;
-//! 3. `gone`: the targets that left, so that flows and sockets notice;
-//! 4. `later`: the old generation's slots, at least [`GRACE`] after the flip.
+//! 1. `prepare`: new targets and the slots of a new generation, which nothing points to yet, and
+//!    the addresses and source ranges of new frontends;
+//! 2. `remove`: frontends that are gone;
+//! 3. `renumber`: the new slots of targets that stay, then at once
+//! 4. `flip`: frontends that now point to the new generation;
+//! 5. `gone`: the targets that left, so that flows and sockets notice, and addresses and source
+//!    ranges that no frontend uses;
+//! 6. `later`: the old generation's slots, at least [`GRACE`] after the flip.
 //!
 //! Work grows with the change, not with the cluster.
 
@@ -16,14 +20,19 @@ mod balancer;
 mod claims;
 mod endpoints;
 mod frontends;
+mod health;
+mod host_ports;
 mod list;
 mod objects;
 mod plan;
 mod record;
 mod targets;
+mod value;
+mod vips;
 
 pub use balancer::{Balancer, Context, ListView};
 pub use frontends::Serve;
+pub use health::HealthCheck;
 pub use plan::{Actual, GRACE, Gone, Plan, Totals, Write};
 pub use targets::{Target, TargetsFull};
 

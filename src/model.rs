@@ -11,7 +11,7 @@ mod pod;
 mod service;
 mod slice;
 
-pub use change::{Change, Kind, Object, ObjectKey, Problem, SourceStatus};
+pub use change::{Change, Kind, Object, ObjectKey, Problem, Server, SourceStatus};
 pub use name::ObjectName;
 pub use node::{AddressKind, Node, NodeAddress};
 pub use pod::{HostPort, Pod};

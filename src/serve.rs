@@ -8,6 +8,7 @@
 pub mod api;
 pub mod health;
 mod http;
+pub mod keeper;
 pub mod metrics;
 pub mod public;
 mod socket;

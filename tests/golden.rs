@@ -11,8 +11,9 @@ use std::fs;
 use std::path::Path;
 
 use culvert::abi::{
-    BACKEND_LOCAL, BACKEND_NOT_READY, BACKEND_TERMINATING, SERVICE_AFFINITY, SERVICE_HAS_ENDPOINTS,
-    ServiceKey, ServiceKind,
+    BACKEND_LOCAL, BACKEND_NOT_READY, BACKEND_TERMINATING, SERVICE_AFFINITY, SERVICE_DELEGATE,
+    SERVICE_DSR, SERVICE_HAS_ENDPOINTS, SERVICE_SOURCE_RANGES, SERVICE_SOURCE_RANGES_DENY,
+    ServiceKey, ServiceKind, VIP_CLUSTER_IP, VIP_EXTERNAL, VIP_FOREIGN,
 };
 use culvert::k8s::manifests::parse;
 use culvert::lb::{Actual, Balancer, Context};
@@ -33,6 +34,7 @@ scenarios!(
     headless_and_foreign_services_are_not_served,
     policy_local_keeps_to_this_node_and_terminating_endpoints_are_the_last_resort,
     several_slices_are_one_list_without_duplicates,
+    source_ranges_guard_load_balancer_addresses_and_a_foreign_class_is_marked,
 );
 
 fn check(name: &str) {
@@ -75,6 +77,19 @@ fn print(tables: &Actual, problems: &[Problem]) -> String {
         if value.flags & SERVICE_HAS_ENDPOINTS == 0 {
             text.push_str(" no-endpoints");
         }
+        for (flag, word) in [
+            (SERVICE_SOURCE_RANGES, " source-ranges"),
+            (SERVICE_SOURCE_RANGES_DENY, " deny"),
+            (SERVICE_DSR, " dsr"),
+            (SERVICE_DELEGATE, " delegate"),
+        ] {
+            if value.flags & flag != 0 {
+                text.push_str(word);
+            }
+        }
+        if value.algorithm != 0 {
+            write!(text, " algorithm={}", value.algorithm).unwrap();
+        }
         if value.flags & SERVICE_AFFINITY != 0 {
             write!(text, " affinity={} ticks", value.affinity_timeout).unwrap();
         }
@@ -93,6 +108,26 @@ fn print(tables: &Actual, problems: &[Problem]) -> String {
             }
         }
         text.push('\n');
+    }
+    for (addr, vip) in &tables.vips {
+        write!(text, "VIP {}", addr.ip()).unwrap();
+        for (flag, word) in [
+            (VIP_CLUSTER_IP, " cluster-ip"),
+            (VIP_EXTERNAL, " external"),
+            (VIP_FOREIGN, " foreign"),
+        ] {
+            if vip.flags & flag != 0 {
+                text.push_str(word);
+            }
+        }
+        text.push('\n');
+    }
+    for key in &tables.source_ranges {
+        let bits = key.prefixlen - 32 - if key.addr.is_v4() { 96 } else { 0 };
+        writeln!(text, "SRC {} {}/{bits}", key.service, key.addr.ip()).unwrap();
+    }
+    if tables.host_ports != 0 {
+        writeln!(text, "HOSTPORTS {}", tables.host_ports).unwrap();
     }
     for problem in problems {
         writeln!(text, "PROBLEM {}: {}", problem.subject, problem.message).unwrap();

@@ -18,6 +18,7 @@ mod support {
 
 #[path = "kernel"]
 mod kernel {
+    mod affinity;
     mod aging;
     mod attach;
     mod budget;
@@ -39,6 +40,7 @@ mod kernel {
     mod sock_storm;
     mod sock_udp;
     mod sync;
+    mod vips;
     mod wire;
     mod xdp;
     mod xdp_attach;

@@ -22,6 +22,7 @@ mod cases {
     mod agent;
     mod backends;
     mod configured;
+    mod health;
     mod kube;
     mod lifecycle;
     mod pods;

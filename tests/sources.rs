@@ -14,5 +14,6 @@ mod sources {
     mod kube;
     mod listener;
     mod manifests;
+    mod servers;
     mod tls;
 }

@@ -236,6 +236,9 @@ fn add_service(
         maglev_offset: 0,
         maglev_size: 0,
     };
+    if kind == abi::ServiceKind::ClusterIp {
+        maps.vips.set(&vip, &abi::Vip { flags: abi::VIP_CLUSTER_IP, pad: 0 })?;
+    }
     maps.services.set(&abi::ServiceKey::new(vip, port, TCP), &service)?;
     Ok(())
 }

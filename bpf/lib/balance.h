@@ -9,6 +9,8 @@
 #include "choose.h"
 #include "flow_open.h"
 #include "reject.h"
+#include "source_range.h"
+#include "unserved.h"
 
 /* Carries out scratch->forward on scratch->packet, the first of its flow. Returns the verdict. */
 static __always_inline int balance_send(struct __sk_buff *skb, struct scratch *scratch)
@@ -21,6 +23,30 @@ static __always_inline int balance_send(struct __sk_buff *skb, struct scratch *s
 	       : rewrite_packet(skb, &scratch->packet, forward, hop, true))
 		return verdict_drop(DROP_REWRITE);
 	return output_flow(skb, forward, true);
+}
+
+/*
+ * Plans scratch->packet's way to a proxy in the host's stack, which serves the local backends of
+ * such a service itself. Its packets stay what they are; they have a flow so that all of them meet
+ * the choice that the first one made.
+ */
+static __always_inline void balance_delegate(struct scratch *scratch, const struct service *service,
+					     const struct backend *backend)
+{
+	const struct packet *packet = &scratch->packet;
+
+	scratch->plan = (struct flow_plan){
+		.saddr = packet->key.saddr,
+		.daddr = packet->key.daddr,
+		.dport = packet->key.dport,
+		.reverse_zone = ZONE_HOST,
+		.service = service->id,
+		.target = backend->target,
+		.target_epoch = backend->target_epoch,
+		.flags = FLOW_TO_STACK,
+	};
+	__builtin_memset(&scratch->forward, 0, sizeof(scratch->forward));
+	scratch->forward.kind = FLOW_STACK;
 }
 
 /*
@@ -45,26 +71,33 @@ __noinline int balance_first(struct __sk_buff *skb)
 
 	if (zone != ZONE_POD && service->kind == SERVICE_CLUSTER_IP)
 		return verdict_drop(DROP_CLUSTER_IP);
+	if ((service->flags & SERVICE_SOURCE_RANGES) &&
+	    !source_range_permits(service, &scratch->packet.key.saddr))
+		return verdict_drop(DROP_DENIED);
 	if (choose_is_empty(service, zone)) {
 		if (service->flags & SERVICE_HAS_ENDPOINTS)
 			return verdict_drop(DROP_NO_LOCAL);
 		return reject_send(skb, REJECT_NO_ENDPOINTS, 0);
 	}
 
-	backend = choose_backend(service, zone);
+	backend = choose_backend_for(service, &scratch->packet);
 	if (!backend) {
 		/* The slots of this generation are gone: the table flipped under us. */
 		service = choose_frontend(&scratch->packet);
 		if (!service)
 			return verdict_drop(DROP_NO_BACKEND);
-		backend = choose_backend(service, zone);
+		backend = choose_backend_for(service, &scratch->packet);
 		if (!backend)
 			return verdict_drop(DROP_NO_BACKEND);
 	}
 
-	why = choose_way(skb, scratch, service, backend);
-	if (why)
-		return verdict_drop(why);
+	if ((service->flags & SERVICE_DELEGATE) && (backend->flags & BACKEND_LOCAL)) {
+		balance_delegate(scratch, service, backend);
+	} else {
+		why = choose_way(skb, scratch, service, backend);
+		if (why)
+			return verdict_drop(why);
+	}
 	if (scratch->packet.ttl <= 1 && !output_by_stack(&scratch->forward))
 		return reject_send(skb, REJECT_TTL_EXPIRED, 0);
 	why = flow_open(skb);
@@ -73,16 +106,20 @@ __noinline int balance_first(struct __sk_buff *skb)
 	return balance_send(skb, scratch);
 }
 
-/* Serves @packet if its destination is a service. */
-static __always_inline int balance(struct __sk_buff *skb, struct packet *packet)
+/* Serves @packet if its destination is a service, and answers for the addresses of services. */
+static __always_inline int balance(struct __sk_buff *skb, struct packet *packet, enum parsed parsed)
 {
+	const struct vip *vip = vip_lookup(&packet->key.daddr);
+	const struct service *service = NULL;
 	int decided;
 
-	if (!choose_frontend(packet))
+	if (parsed == PARSED_L4)
+		service = choose_frontend_at(packet, vip);
+	if (!service && !vip)
 		return VERDICT_NONE;
 	if (!scratch_put(packet))
 		return verdict_drop(DROP_FLOWS_FULL);
-	decided = balance_first(skb);
+	decided = service ? balance_first(skb) : unserved(skb, parsed == PARSED_L4);
 	packet->service = scratch_service();
 	return decided;
 }

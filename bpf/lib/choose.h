@@ -2,24 +2,50 @@
 /* Which frontend a packet asks for, which backend it gets, and by which way. Nothing is written. */
 #pragma once
 
+#include "affinity.h"
 #include "owned.h"
 #include "report.h"
 #include "route.h"
 #include "scratch.h"
 #include "service.h"
 #include "uplink.h"
+#include "vip.h"
 
-/* The frontend that @packet asks for, or NULL when its destination is nobody's service. */
-static __always_inline const struct service *choose_frontend(const struct packet *packet)
+/*
+ * An external IP that only the network in front of the cluster may claim: whoever may write a
+ * service could otherwise take any address's traffic from the pods (CVE-2020-8554).
+ */
+static __always_inline bool choose_is_withheld(const struct packet *packet,
+					       const struct service *service)
+{
+	return !CONFIG.external_ips_inside && packet->key.zone == ZONE_POD &&
+	       service->kind == SERVICE_EXTERNAL_IP && !owned_lookup(&packet->key.daddr);
+}
+
+/* Whether a wildcard frontend may have @port, in host byte order. */
+static __always_inline bool choose_may_be_wildcard(__u16 port)
+{
+	const struct settings *settings;
+
+	if (CONFIG.nodeport && port >= CONFIG.nodeport_min && port <= CONFIG.nodeport_max)
+		return true;
+	settings = settings_get();
+	return settings && settings->host_ports;
+}
+
+/* As choose_frontend(), where @vip is what `vips` has for the destination, or NULL. */
+static __always_inline const struct service *choose_frontend_at(const struct packet *packet,
+								const struct vip *vip)
 {
 	const struct service *service;
 	const struct owned *owned;
-	__u16 port = bpf_ntohs(packet->key.dport);
 
-	service = service_lookup(&packet->key.daddr, packet->key.dport, packet->key.proto);
-	if (service)
-		return service;
-	if (!CONFIG.nodeport || port < CONFIG.nodeport_min || port > CONFIG.nodeport_max)
+	if (vip) {
+		service = service_lookup(&packet->key.daddr, packet->key.dport, packet->key.proto);
+		if (service && !choose_is_withheld(packet, service))
+			return service;
+	}
+	if (!choose_may_be_wildcard(bpf_ntohs(packet->key.dport)))
 		return NULL;
 	owned = owned_lookup(&packet->key.daddr);
 	if (!owned || !(owned->flags & OWNED_NODEPORT))
@@ -27,22 +53,71 @@ static __always_inline const struct service *choose_frontend(const struct packet
 	return service_lookup_wildcard(&packet->key.daddr, packet->key.dport, packet->key.proto);
 }
 
-/* A backend of @service for clients of @zone, by chance. NULL when that list is empty. */
-static __always_inline const struct backend *choose_backend(const struct service *service,
-							    __u8 zone)
+/* The frontend that @packet asks for, or NULL when its destination is nobody's service. */
+static __always_inline const struct service *choose_frontend(const struct packet *packet)
 {
-	const struct slot_range *range = zone == ZONE_POD ? &service->inside : &service->outside;
+	return choose_frontend_at(packet, vip_lookup(&packet->key.daddr));
+}
+
+static __always_inline const struct slot_range *choose_range(const struct service *service,
+							     __u8 zone)
+{
+	return zone == ZONE_POD ? &service->inside : &service->outside;
+}
+
+/*
+ * What falls to a new connection. From the wire it is the same for each look at one packet (the
+ * finalizer of splitmix64 over its addresses and ports): the driver hook keeps only connections to
+ * other nodes, and tc drawing anew for the rest would give local backends less than their share.
+ */
+static __always_inline __u32 choose_number(const struct flow_key *key)
+{
+	__u64 mix;
+
+	if (key->zone != ZONE_WIRE)
+		return bpf_get_prandom_u32();
+	mix = key->saddr.d[0] * 0x9e3779b97f4a7c15 + key->saddr.d[1];
+	mix = mix * 0x9e3779b97f4a7c15 + key->daddr.d[0] + key->daddr.d[1];
+	mix = mix * 0x9e3779b97f4a7c15 + ((__u64)key->sport << 16 | key->dport);
+	mix = (mix ^ (mix >> 30)) * 0xbf58476d1ce4e5b9;
+	mix = (mix ^ (mix >> 27)) * 0x94d049bb133111eb;
+	return mix >> 32;
+}
+
+/* A backend of @service for @key's packet, by chance. NULL when that list is empty. */
+static __always_inline const struct backend *choose_backend(const struct service *service,
+							    const struct flow_key *key)
+{
+	const struct slot_range *range = choose_range(service, key->zone);
 	__u32 slot;
 
 	if (!range->count)
 		return NULL;
-	slot = range->first + (((__u64)bpf_get_prandom_u32() * range->count) >> 32);
+	slot = range->first + (((__u64)choose_number(key) * range->count) >> 32);
 	return backend_lookup(service, slot);
+}
+
+/* As choose_backend(), but a service with affinity gives @packet's sender what it had before. */
+static __always_inline const struct backend *choose_backend_for(const struct service *service,
+								const struct packet *packet)
+{
+	const struct flow_key *key = &packet->key;
+	const struct backend *backend;
+
+	if (!(service->flags & SERVICE_AFFINITY))
+		return choose_backend(service, key);
+	backend = affinity_find(service, choose_range(service, key->zone), &key->saddr);
+	if (backend)
+		return backend;
+	backend = choose_backend(service, key);
+	if (backend)
+		affinity_store(service, &key->saddr, backend);
+	return backend;
 }
 
 static __always_inline bool choose_is_empty(const struct service *service, __u8 zone)
 {
-	return !(zone == ZONE_POD ? service->inside.count : service->outside.count);
+	return !choose_range(service, zone)->count;
 }
 
 /*

@@ -51,6 +51,7 @@ enum flow_flag {
 	FLOW_NEW = 1 << 5,	  /* lives in flows_new until the handshake is done */
 	FLOW_NO_MAC = 1 << 6,	  /* l2 is unresolved: the kernel's neighbour code sends it */
 	FLOW_OWN_SOURCE = 1 << 7, /* its source becomes the node's */
+	FLOW_TO_STACK = 1 << 8,	  /* for a proxy of the host's, wherever the destination lies */
 };
 
 /* What one side has sent so far; the lifetime follows from both sides' bits. */

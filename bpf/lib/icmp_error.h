@@ -49,6 +49,8 @@ static __always_inline bool icmp_quote_key(struct __sk_buff *skb, struct scratch
 
 		if (bpf_skb_load_bytes(skb, quote, &quoted, sizeof(quoted)))
 			return false;
+		if (quoted.ip.version != 6)
+			return false;
 		addr_set_v6(&key->saddr, quoted.ip.daddr.in6_u.u6_addr32);
 		addr_set_v6(&key->daddr, quoted.ip.saddr.in6_u.u6_addr32);
 		key->proto = quoted.ip.nexthdr;
@@ -59,7 +61,8 @@ static __always_inline bool icmp_quote_key(struct __sk_buff *skb, struct scratch
 		if (bpf_skb_load_bytes(skb, quote, &quoted, sizeof(quoted)))
 			return false;
 		/* Options and later fragments hide the ports: no translated flow sends either. */
-		if (quoted.ip.ihl != 5 || (quoted.ip.frag_off & bpf_htons(IP_OFFSET_MASK)))
+		if (quoted.ip.version != 4 || quoted.ip.ihl != 5 ||
+		    (quoted.ip.frag_off & bpf_htons(IP_OFFSET_MASK)))
 			return false;
 		addr_set_v4(&key->saddr, quoted.ip.daddr);
 		addr_set_v4(&key->daddr, quoted.ip.saddr);

@@ -33,6 +33,8 @@ __noinline int pod_separate(struct __sk_buff *skb, __u32 reverse_zone, __u32 rev
 		scratch->forward.kind = FLOW_STACK;
 	else if (route_find(skb, &scratch->forward))
 		return verdict_drop(DROP_NO_ROUTE);
+	if (packet->ttl <= 1 && !output_by_stack(&scratch->forward))
+		return reject_send(skb, REJECT_TTL_EXPIRED, 0);
 
 	why = flow_open(skb);
 	if (why)

@@ -27,6 +27,7 @@
 
 enum reject_why {
 	REJECT_NO_ENDPOINTS,
+	REJECT_UNKNOWN_PORT,
 	REJECT_TTL_EXPIRED,
 	REJECT_TOO_BIG,
 };
@@ -60,6 +61,9 @@ static __always_inline void reject_fix_quote(__u8 *l4, __u8 proto)
 	const __u32 length = proto == IPPROTO_TCP ? REJECT_QUOTE_TCP : REJECT_QUOTE_UDP;
 	__u16 rest;
 
+	/* SCTP's CRC lies behind its quote. */
+	if (proto == IPPROTO_SCTP)
+		return;
 	*check = 0;
 	if (length == REJECT_QUOTE_TCP)
 		rest = rewrite_fold(bpf_csum_diff(NULL, 0, (void *)l4, REJECT_QUOTE_TCP, 0));
@@ -109,7 +113,7 @@ static __noinline int reject_build_v4(struct __sk_buff *skb, const struct packet
 	out.ip.check = ~rewrite_fold(bpf_csum_diff(NULL, 0, (void *)&out.ip, sizeof(out.ip), 0));
 
 	out.icmp.type = why == REJECT_TTL_EXPIRED ? ICMP_TIME_EXCEEDED : ICMP_DEST_UNREACH;
-	if (why == REJECT_NO_ENDPOINTS)
+	if (why == REJECT_NO_ENDPOINTS || why == REJECT_UNKNOWN_PORT)
 		out.icmp.code = ICMP_PORT_UNREACH;
 	if (why == REJECT_TOO_BIG) {
 		out.icmp.code = ICMP_FRAG_NEEDED;
@@ -154,7 +158,7 @@ static __noinline int reject_build_v6(struct __sk_buff *skb, const struct packet
 	out.ip.daddr = out.quoted.saddr;
 
 	out.type = ICMPV6_DEST_UNREACH;
-	if (why == REJECT_NO_ENDPOINTS)
+	if (why == REJECT_NO_ENDPOINTS || why == REJECT_UNKNOWN_PORT)
 		out.code = ICMPV6_PORT_UNREACH;
 	if (why == REJECT_TTL_EXPIRED)
 		out.type = ICMPV6_TIME_EXCEED;
@@ -186,17 +190,16 @@ static __noinline int reject_build_v6(struct __sk_buff *skb, const struct packet
  */
 __noinline int reject_send(struct __sk_buff *skb, __u32 why, __u32 mtu)
 {
-	const enum outcome outcome = why == REJECT_NO_ENDPOINTS	 ? OUTCOME_REJECTED
-				     : why == REJECT_TTL_EXPIRED ? DROP_TTL
-								 : DROP_TOO_BIG;
+	const enum outcome outcome = why == REJECT_NO_ENDPOINTS	  ? OUTCOME_REJECTED
+				     : why == REJECT_UNKNOWN_PORT ? DROP_UNKNOWN_PORT
+				     : why == REJECT_TTL_EXPIRED  ? DROP_TTL
+								  : DROP_TOO_BIG;
 	struct scratch *scratch = scratch_get();
 	const struct packet *packet;
 
 	if (!scratch)
 		return verdict_drop(outcome);
 	packet = &scratch->packet;
-	if (packet->key.proto != IPPROTO_TCP && packet->key.proto != IPPROTO_UDP)
-		return verdict_drop(outcome);
 	if (!budget_take(BUDGET_REJECTS, REJECTS_PER_TICK))
 		return verdict_drop(outcome);
 	if (addr_is_v4(&packet->key.saddr) ? reject_build_v4(skb, packet, why, mtu)

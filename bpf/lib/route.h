@@ -27,6 +27,10 @@ static __noinline int route_find(CTX *ctx, struct flow *flow)
 
 	if (settings)
 		flow->route_epoch = settings->route_epoch;
+	if (flow->flags & FLOW_TO_STACK) {
+		flow->kind = FLOW_STACK;
+		return 0;
+	}
 	if (endpoint) {
 		flow->kind = FLOW_LOCAL;
 		flow->ifindex = endpoint->ifindex;

@@ -170,11 +170,17 @@ static __always_inline const struct backend *backend_lookup(const struct service
 	return bpf_map_lookup_elem(&backends, &key);
 }
 
-/* Whether what @target pointed to at @epoch still takes part; terminating counts as alive. */
+/* Whether @state still is what had @epoch, and takes part; terminating counts as alive. */
+static __always_inline bool target_is(const struct target_state *state, __u16 epoch)
+{
+	return state->epoch == epoch &&
+	       (state->status == TARGET_ACTIVE || state->status == TARGET_TERMINATING);
+}
+
+/* Whether what @target pointed to at @epoch still takes part. */
 static __always_inline bool target_alive(__u32 target, __u16 epoch)
 {
 	const struct target_state *state = bpf_map_lookup_elem(&target_state, &target);
 
-	return state && state->epoch == epoch &&
-	       (state->status == TARGET_ACTIVE || state->status == TARGET_TERMINATING);
+	return state && target_is(state, epoch);
 }

@@ -28,3 +28,17 @@ struct {
 	__uint(max_entries, SOURCE_RANGES_MAX);
 	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_RDONLY_PROG);
 } source_ranges SEC(".maps");
+
+/* Whether @service, which has SERVICE_SOURCE_RANGES, takes new connections of @client. */
+static __always_inline bool source_range_permits(const struct service *service,
+						 const struct addr *client)
+{
+	const struct source_range_key key = {
+		.prefixlen = SOURCE_RANGE_FIXED + 8 * sizeof(*client),
+		.service = service->id,
+		.addr = *client,
+	};
+	const bool listed = bpf_map_lookup_elem(&source_ranges, &key);
+
+	return listed != !!(service->flags & SERVICE_SOURCE_RANGES_DENY);
+}

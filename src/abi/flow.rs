@@ -38,6 +38,7 @@ pub mod flow_flag {
     pub const NEW: u16 = 1 << 5;
     pub const NO_MAC: u16 = 1 << 6;
     pub const OWN_SOURCE: u16 = 1 << 7;
+    pub const TO_STACK: u16 = 1 << 8;
 }
 
 /// Bits of [`Flow::tcp_own`] and [`Flow::tcp_peer`], `enum flow_tcp`.

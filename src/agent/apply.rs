@@ -1,18 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Carries a batch of plans out: each phase of all of them before the next phase of any.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
+use std::sync::Arc;
 
-use crate::abi::{Backend, BackendKey, Service, ServiceKey, TargetState};
+use crate::abi::{
+    Addr, Backend, BackendKey, Service, ServiceKey, SourceRange, SourceRangeKey, TargetState, Vip,
+};
 use crate::datapath::Maps;
-use crate::datapath::map::{Error, Failed};
+use crate::datapath::map::{Error, Failed, Map, Plain};
 use crate::lb::{Actual, Plan, Write};
 
 /// A plan that was not carried out to the end, and the first of its writes that was refused.
 #[derive(Debug)]
 pub struct Refused {
     pub plan: Plan,
-    pub error: Error,
+    pub error: Arc<Error>,
 }
 
 /// What became of a batch.
@@ -25,9 +30,14 @@ pub struct Outcome {
 /// Writes all phases but `later`. A plan whose write is refused is left at that phase; the others
 /// go on.
 pub fn apply(maps: &Maps, plans: Vec<Plan>) -> Outcome {
-    let mut errors: BTreeMap<usize, Error> = BTreeMap::new();
-    let phases: [fn(&Plan) -> &[Write]; 4] =
-        [|plan| &plan.prepare, |plan| &plan.remove, |plan| &plan.flip, |plan| &plan.gone];
+    let mut errors: BTreeMap<usize, Arc<Error>> = BTreeMap::new();
+    let phases: [fn(&Plan) -> &[Write]; 5] = [
+        |plan| &plan.prepare,
+        |plan| &plan.remove,
+        |plan| &plan.renumber,
+        |plan| &plan.flip,
+        |plan| &plan.gone,
+    ];
     for phase in phases {
         let mut batch = Batch::default();
         let going = plans.iter().enumerate().filter(|(number, _)| !errors.contains_key(number));
@@ -61,64 +71,115 @@ pub fn read(maps: &Maps) -> Result<Actual, Error> {
             .into_iter()
             .filter(|(_, state)| *state != TargetState::default())
             .collect(),
+        vips: maps.vips.entries()?.into_iter().collect(),
+        source_ranges: maps.source_ranges.entries()?.into_iter().map(|(key, _)| key).collect(),
+        host_ports: maps.host_ports()?,
     })
 }
 
-/// The writes of one phase, by map, each with the plan it is of.
+/// The writes of one phase, by map, each with the plans that depend on it.
 #[derive(Default)]
 struct Batch {
-    targets: Vec<(u32, TargetState)>,
-    backends: Vec<(BackendKey, Backend)>,
-    services: Vec<(ServiceKey, Service)>,
-    no_services: Vec<ServiceKey>,
-    target_of: HashMap<u32, usize>,
-    /// By service id.
-    backend_of: HashMap<u32, usize>,
-    service_of: HashMap<ServiceKey, usize>,
+    targets: Writes<u32, TargetState>,
+    backends: Writes<BackendKey, Backend>,
+    vips: Writes<Addr, Vip>,
+    source_ranges: Writes<SourceRangeKey, SourceRange>,
+    services: Writes<ServiceKey, Service>,
+    host_ports: Option<(usize, u32)>,
 }
 
 impl Batch {
     fn add(&mut self, plan: usize, write: Write) {
         match write {
-            Write::Target { index, state } => {
-                self.targets.push((index, state));
-                self.target_of.insert(index, plan);
-            }
-            Write::Backend { key, value } => {
-                self.backends.push((key, value));
-                self.backend_of.insert(key.service, plan);
-            }
-            Write::Service { key, value } => {
-                self.services.push((key, value));
-                self.service_of.insert(key, plan);
-            }
-            Write::RemoveService { key } => {
-                self.no_services.push(key);
-                self.service_of.insert(key, plan);
-            }
+            Write::Target { index, state } => self.targets.set(plan, index, state),
+            Write::Backend { key, value } => self.backends.set(plan, key, value),
+            Write::Vip { addr, value } => self.vips.set(plan, addr, value),
+            Write::SourceRange { key } => self.source_ranges.set(plan, key, SourceRange::default()),
+            Write::Service { key, value } => self.services.set(plan, key, value),
+            Write::HostPorts { count } => self.host_ports = Some((plan, count)),
+            Write::RemoveService { key } => self.services.remove(plan, key),
+            Write::RemoveVip { addr } => self.vips.remove(plan, addr),
+            Write::RemoveSourceRange { key } => self.source_ranges.remove(plan, key),
             // Slots are removed after the grace period, by `Removals`.
             Write::RemoveBackend { .. } => {}
         }
     }
 
-    fn write(self, maps: &Maps) -> Vec<(usize, Error)> {
+    fn write(self, maps: &Maps) -> Vec<(usize, Arc<Error>)> {
         let mut errors = Vec::new();
-        errors
-            .extend(owners(maps.target_state.set_batch(&self.targets), |k| self.target_of.get(k)));
-        errors.extend(owners(maps.backends.set_batch(&self.backends), |k| {
-            self.backend_of.get(&k.service)
-        }));
-        errors.extend(owners(maps.services.remove_batch(&self.no_services), |k| {
-            self.service_of.get(k)
-        }));
-        errors.extend(owners(maps.services.set_batch(&self.services), |k| self.service_of.get(k)));
+        if let Some((plan, count)) = self.host_ports {
+            errors.extend(maps.set_host_ports(count).err().map(|error| (plan, Arc::new(error))));
+        }
+        self.targets.write(&maps.target_state, &mut errors);
+        self.backends.write(&maps.backends, &mut errors);
+        self.vips.write(&maps.vips, &mut errors);
+        self.source_ranges.write(&maps.source_ranges, &mut errors);
+        self.services.write(&maps.services, &mut errors);
         errors
     }
 }
 
-fn owners<'a, K>(
-    failed: Vec<Failed<K>>,
-    owner: impl Fn(&K) -> Option<&'a usize>,
-) -> Vec<(usize, Error)> {
-    failed.into_iter().filter_map(|f| Some((*owner(&f.key)?, f.error))).collect()
+/// The writes to one map. An address may be written for several plans, each with the same value.
+struct Writes<K, V> {
+    set: Vec<(K, V)>,
+    remove: Vec<K>,
+    plans: HashMap<K, Plans>,
+}
+
+/// Most writes are one plan's.
+enum Plans {
+    One(usize),
+    Many(Vec<usize>),
+}
+
+impl<K, V> Default for Writes<K, V> {
+    fn default() -> Self {
+        Self { set: Vec::new(), remove: Vec::new(), plans: HashMap::new() }
+    }
+}
+
+impl<K: Plain + Eq + Hash, V: Plain> Writes<K, V> {
+    fn set(&mut self, plan: usize, key: K, value: V) {
+        if self.depends(plan, key) {
+            self.set.push((key, value));
+        }
+    }
+
+    fn remove(&mut self, plan: usize, key: K) {
+        if self.depends(plan, key) {
+            self.remove.push(key);
+        }
+    }
+
+    /// Whether `plan` is the first that needs `key`.
+    fn depends(&mut self, plan: usize, key: K) -> bool {
+        match self.plans.entry(key) {
+            Entry::Vacant(place) => {
+                place.insert(Plans::One(plan));
+                true
+            }
+            Entry::Occupied(mut place) => {
+                match place.get_mut() {
+                    Plans::One(first) => *place.get_mut() = Plans::Many(vec![*first, plan]),
+                    Plans::Many(plans) => plans.push(plan),
+                }
+                false
+            }
+        }
+    }
+
+    fn write(mut self, map: &Map<K, V>, errors: &mut Vec<(usize, Arc<Error>)>) {
+        let mut failed = map.remove_batch(&self.remove);
+        failed.extend(map.set_batch(&self.set));
+        for Failed { key, error } in failed {
+            let error = Arc::new(error);
+            match self.plans.remove(&key) {
+                None => {}
+                Some(Plans::One(plan)) => errors.push((plan, error)),
+                Some(Plans::Many(plans)) => {
+                    errors.extend(plans.into_iter().map(|plan| (plan, Arc::clone(&error))));
+                }
+            }
+        }
+    }
 }

@@ -10,6 +10,7 @@ use tokio::task::block_in_place;
 
 use super::Command;
 use super::acceleration::Acceleration;
+use super::checks::Checks;
 use super::endpoints::{Conflist, Endpoints};
 use super::features;
 use super::nodes::Nodes;
@@ -80,6 +81,7 @@ pub struct Core {
     pub health: Arc<Health>,
     pub metrics: Arc<Metrics>,
     pub report: Report,
+    pub checks: Checks,
     pub(super) retries: Retries<Task>,
     /// When the oldest change came that is not written.
     pub(super) queued: Option<Instant>,
@@ -307,7 +309,12 @@ impl Core {
             self.retries.now(Task::CniConfiguration);
         }
         self.endpoints.set_not_ready(cni);
+        if self.synced_once {
+            let addresses = &self.config.node_port.addresses;
+            self.checks.tell(super::report::checked(self.sync.balancer(), addresses, view));
+        }
         let mut problems = self.sync.problems();
+        problems.extend(self.checks.problems());
         problems.extend(self.nodes.problems());
         problems.extend(self.retries.reasons().map(|(task, reason)| Problem {
             subject: task.subject().to_owned(),

@@ -18,6 +18,8 @@ pub fn context(config: &Config) -> Context {
     let serve = Serve {
         node_ports: (replaces && config.node_port.enabled).then_some(range.min..=range.max),
         external: replaces && config.external_ips,
+        source_ranges_all_types: config.load_balancer.source_ranges_all_types,
+        classes: config.load_balancer.classes.clone(),
     };
     Context { serve, ..Context::of(&config.node_name) }
 }

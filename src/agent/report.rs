@@ -14,10 +14,12 @@ use super::acceleration::Acceleration;
 use super::endpoints::Endpoints;
 use super::status::{self, Status};
 use super::uplinks::Attached;
+use crate::abi::OWNED_NODEPORT;
 use crate::datapath::Maps;
 use crate::datapath::netlink::View;
-use crate::lb::Totals;
-use crate::model::{Problem, SourceStatus};
+use crate::lb::{Balancer, Totals};
+use crate::model::{self, Problem, SourceStatus};
+use crate::serve::keeper;
 
 /// What is fixed from the start, and where the status goes.
 #[derive(Debug)]
@@ -68,12 +70,7 @@ impl Report {
         status.ready = now.waiting.is_empty();
         status.waiting_for = now.waiting;
         status.problems.extend(now.problems.into_iter().map(problem));
-        status.sources = vec![status::Source {
-            name: now.source.name.clone(),
-            connected: now.source.connected,
-            synced: now.synced,
-            problems: now.source.problems.iter().cloned().map(problem).collect(),
-        }];
+        status.sources = vec![source(now.source, now.synced)];
         status.devices = devices(now.view, now.attached, now.mechanism, now.node_ips);
         for device in &mut status.devices {
             let (word, problem) = now.acceleration.of_device(&device.name);
@@ -126,6 +123,28 @@ impl Report {
     }
 }
 
+/// What the keeper of health check ports is to answer. `addresses`: `nodePort.addresses`.
+pub(super) fn checked(balancer: &Balancer, addresses: &[IpNet], view: &View) -> keeper::State {
+    let owned = view.owned.iter().filter(|(_, owned)| owned.flags & OWNED_NODEPORT != 0);
+    let services = balancer.health_checks().into_iter().map(|check| keeper::Checked {
+        namespace: check.service.namespace.to_string(),
+        name: check.service.name.to_string(),
+        port: check.port,
+        local_endpoints: check.local_endpoints,
+    });
+    keeper::State {
+        // Judged anew whenever the keeper is told.
+        healthy: true,
+        // Any address will do where no choice was made, also one that the node gets later.
+        addresses: if addresses.is_empty() {
+            Vec::new()
+        } else {
+            owned.map(|(address, _)| address.ip()).collect()
+        },
+        services: services.collect(),
+    }
+}
+
 /// Other nodes are reached through the device that has the address they know; where no Node says
 /// so, through the only device.
 fn devices(
@@ -156,6 +175,28 @@ fn devices(
         }
     };
     view.uplinks.iter().map(device).collect()
+}
+
+fn source(source: &SourceStatus, synced: bool) -> status::Source {
+    let server = |server: &model::Server| status::Server {
+        url: server.url.clone(),
+        in_use: server.in_use,
+        failures: server.failures,
+        problem: server.problem.clone(),
+    };
+    let trouble = |((kind, reason), count): (&(model::Kind, &str), &u64)| status::Trouble {
+        kind: kind.name().to_owned(),
+        reason: (*reason).to_owned(),
+        count: *count,
+    };
+    status::Source {
+        name: source.name.clone(),
+        connected: source.connected,
+        synced,
+        problems: source.problems.iter().cloned().map(problem).collect(),
+        servers: source.servers.iter().map(server).collect(),
+        troubles: source.troubles.iter().map(trouble).collect(),
+    }
 }
 
 fn problem(problem: Problem) -> status::Problem {

@@ -11,6 +11,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 
 use super::acceleration::Acceleration;
 use super::background;
+use super::checks::Checks;
 use super::core::{Core, Inputs};
 use super::endpoints::{Endpoints, Settings};
 use super::features;
@@ -54,13 +55,14 @@ pub async fn run(config: Config) -> Result<()> {
         let message = format!("{error:#}");
         problems.push(status::Problem { subject: subject.to_owned(), message });
     };
-    if let Err(error) = sysctl::enable_forwarding() {
-        note("forwarding", error.into());
+    let mut sysctls = Vec::new();
+    match sysctl::enable_forwarding() {
+        Ok(changed) => sysctls.extend(changed),
+        Err(error) => note("forwarding", error.into()),
     }
-    if let Err(error) =
-        sysctl::reserve_ports(config.node_port.range.min..=config.node_port.range.max)
-    {
-        note("NodePort range", error.into());
+    match sysctl::reserve_ports(config.node_port.range.min..=config.node_port.range.max) {
+        Ok(changed) => sysctls.extend(changed),
+        Err(error) => note("NodePort range", error.into()),
     }
 
     let cookie = host::netns_cookie().unwrap_or(0);
@@ -133,6 +135,7 @@ pub async fn run(config: Config) -> Result<()> {
             .into_iter()
             .map(|(name, verified_instructions)| status::Program { name, verified_instructions })
             .collect(),
+        sysctls: sysctls.into_iter().map(status::Sysctl::from).collect(),
         problems,
         ..status::Status::default()
     };
@@ -164,6 +167,8 @@ pub async fn run(config: Config) -> Result<()> {
     follow(&config, changes_tx, source_tx);
 
     let native = config.native_routing_cidrs();
+    let keeper = serve::keeper::socket_beside(&config.socket);
+    let checks = Checks::start(keeper, config.healthz_timeout, Arc::clone(&health));
     let core = Core {
         config,
         datapath,
@@ -178,6 +183,7 @@ pub async fn run(config: Config) -> Result<()> {
         health,
         metrics,
         report: Report::new(base, status_tx, flows),
+        checks,
         retries: Retries::default(),
         queued: None,
         synced_once: false,
@@ -211,6 +217,11 @@ fn map_sizes(config: &Config) -> BTreeMap<String, u32> {
         ("flows_new", config.bpf.flows_new_max),
         ("endpoints", config.bpf.endpoints_max),
         ("owned", config.bpf.owned_max),
+        ("vips", config.bpf.vips_max),
+        ("source_ranges", config.bpf.source_ranges_max),
+        ("affinities", config.bpf.affinities_max),
+        // A pod has one, whichever of its addresses is asked for.
+        ("clients", config.bpf.endpoints_max),
     ];
     sizes.into_iter().map(|(name, size)| (name.to_owned(), size)).collect()
 }
@@ -224,6 +235,7 @@ fn follow(config: &Config, changes: mpsc::Sender<Change>, status: watch::Sender<
             let options = kube::Options {
                 host: server.service_host,
                 port: Some(server.service_port),
+                servers: server.api_server_urls,
                 kubeconfig: server.kubeconfig,
                 ..kube::Options::new(config.node_name.clone())
             };

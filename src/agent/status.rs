@@ -36,6 +36,8 @@ pub struct Status {
     /// What the network routes by itself.
     pub native_routing_cidrs: Vec<ipnet::IpNet>,
     pub sync: Sync,
+    /// Kernel settings that this agent changed when it started.
+    pub sysctls: Vec<Sysctl>,
     pub maps: Vec<MapFill>,
     pub programs: Vec<Program>,
     pub endpoints: Vec<Endpoint>,
@@ -54,6 +56,49 @@ pub struct Source {
     /// Every kind has been listed once.
     pub synced: bool,
     pub problems: Vec<Problem>,
+    /// API servers in the order of the configuration.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub servers: Vec<Server>,
+    /// How often a list or watch ended before its time.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub troubles: Vec<Trouble>,
+}
+
+/// An API server.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Server {
+    pub url: String,
+    /// It answered last, and is asked first.
+    pub in_use: bool,
+    pub failures: u64,
+    /// Why it is left aside.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Trouble {
+    pub kind: String,
+    /// `connection`, `timeout`, `tls`, `unavailable`, `unauthorized`, `forbidden`, `expired` …
+    pub reason: String,
+    pub count: u64,
+}
+
+/// A kernel setting that was another before.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Sysctl {
+    pub key: String,
+    pub old: String,
+    pub new: String,
+}
+
+impl From<crate::datapath::sysctl::Changed> for Sysctl {
+    fn from(changed: crate::datapath::sysctl::Changed) -> Self {
+        Self { key: changed.key, old: changed.old, new: changed.new }
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -5,7 +5,7 @@
 //! It is told the time and owns no timer: [`ServiceSync::due`] says when [`ServiceSync::step`] has
 //! something to do.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -201,8 +201,9 @@ impl ServiceSync {
         for refused in outcome.refused {
             step.failed += 1;
             let work = refused.plan.service.clone().map_or(Work::Prune, Work::Service);
-            tracing::warn!(?work, error = %chain(&refused.error), "map write refused");
-            self.retries.failed(work, chain(&refused.error), now);
+            let reason = chain(&*refused.error);
+            tracing::warn!(?work, error = %reason, "map write refused");
+            self.retries.failed(work, reason, now);
             self.balancer.failed(refused.plan);
         }
     }
@@ -254,15 +255,30 @@ impl ServiceSync {
 
     /// What is not as the sources ask, and why.
     pub fn problems(&self) -> Vec<Problem> {
+        // A full map keeps many services waiting: one line, with the first of them.
+        let mut waiting: BTreeMap<&str, Vec<&ObjectName>> = BTreeMap::new();
+        for (work, reason) in self.retries.reasons() {
+            if let Work::Service(name) = work {
+                waiting.entry(reason).or_default().push(name);
+            }
+        }
         let mut problems = self.balancer.problems();
-        problems.extend(self.retries.reasons().map(|(work, reason)| Problem {
-            subject: match work {
-                Work::Service(name) => format!("Service {name}"),
-                Work::Prune => "services of an earlier agent".to_owned(),
-                Work::Removals => "replaced backends".to_owned(),
-            },
-            message: reason.to_owned(),
+        problems.extend(waiting.into_iter().map(|(reason, names)| {
+            let message = match names.len() {
+                1 => reason.to_owned(),
+                count => format!("{reason}; {count} services wait, this one first"),
+            };
+            Problem { subject: format!("Service {}", names[0]), message }
         }));
+        let others = self.retries.reasons().filter_map(|(work, reason)| {
+            let subject = match work {
+                Work::Service(_) => return None,
+                Work::Prune => "services of an earlier agent",
+                Work::Removals => "replaced backends",
+            };
+            Some(Problem { subject: subject.to_owned(), message: reason.to_owned() })
+        });
+        problems.extend(others);
         problems
     }
 }

@@ -11,6 +11,7 @@ use super::output;
 use super::paths::Paths;
 use crate::datapath;
 use crate::datapath::netlink::Routes;
+use crate::serve::keeper;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -31,11 +32,21 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
             hint: "stop the agent first; it would attach everything again".to_owned(),
         }));
     }
+    let keeper = keeper::socket_beside(&places.socket);
+    let kept = block_on(async {
+        let Ok(keeper) = keeper::Client::connect(&keeper).await else { return Ok(false) };
+        keeper.stop().await?;
+        Ok(true)
+    })
+    .context("cannot end the keeper of health check ports")?;
     let removed = datapath::cleanup(&places.bpf_root)
         .with_context(|| format!("cannot clean up below `{}`", places.bpf_root.display()))?;
     let routes = block_on(async { Ok(Routes::open()?.clear().await?) })
         .context("cannot remove the routes to other nodes' pods")?;
     let mut text = String::new();
+    if kept {
+        text.push_str("stopped the keeper of health check ports\n");
+    }
     for (what, names) in
         [("link", &removed.links), ("filters on", &removed.filters), ("map", &removed.maps)]
     {

@@ -84,10 +84,13 @@ keys! {
     "manifests", "manifests" => manifests;
         "Serve from the YAML files of this directory instead of from an API server"
     "k8sServiceHost", "k8s-service-host" => k8s.service_host,
-        env ["KUBERNETES_SERVICE_HOST", "API_SERVER_IP"];
+        env ["API_SERVER_IP", "KUBERNETES_SERVICE_HOST"];
         "Host name or address of the API server"
     "k8sServicePort", "k8s-service-port" => k8s.service_port,
-        env ["KUBERNETES_SERVICE_PORT", "API_SERVER_PORT"]; "Port of the API server"
+        env ["API_SERVER_PORT", "KUBERNETES_SERVICE_PORT"]; "Port of the API server"
+    "k8s.apiServerURLs", "k8s-api-server-urls" => k8s.api_server_urls;
+        "URLs of the cluster's API servers, tried in the order of their health; instead of \
+         `k8sServiceHost`"
     "kubeconfig", "kubeconfig" => k8s.kubeconfig;
         "Reach the API server as this kubeconfig file says"
     "kubeProxyReplacement", "kube-proxy-replacement" => kube_proxy_replacement;
@@ -115,6 +118,13 @@ keys! {
         "Whether the driver hook (XDP) of external devices serves: on each (`native`) or where it can"
     "loadBalancer.dsrDispatch", "load-balancer-dsr-dispatch" => load_balancer.dsr_dispatch;
         "How a direct server return request names its service; without effect in mode `snat`"
+    "loadBalancer.sourceRangesAllTypes", "load-balancer-source-ranges-all-types" =>
+        load_balancer.source_ranges_all_types;
+        "loadBalancerSourceRanges also guard NodePorts and externalIPs of their service"
+    "loadBalancer.classes", "load-balancer-classes" => load_balancer.classes,
+        auto "none";
+        "Values of `spec.loadBalancerClass` whose addresses are ours alone: a port that no service \
+         has is refused there; at an address of another class it is left alone"
     "socketLB.enabled", "socket-lb-enabled" => socket_lb.enabled;
         "Translate service addresses at connect() and sendmsg()"
     "socketLB.hostNamespaceOnly", "socket-lb-host-namespace-only" =>
@@ -161,6 +171,12 @@ keys! {
         "Entries of map `endpoints`, one an address of a pod"
     "bpf.ownedMax", "bpf-owned-max" => bpf.owned_max;
         "Entries of map `owned`, one an address of the node"
+    "bpf.vipsMax", "bpf-vips-max" => bpf.vips_max;
+        "Entries of map `vips`, one an address that services use"
+    "bpf.sourceRangesMax", "bpf-source-ranges-max" => bpf.source_ranges_max;
+        "Entries of map `source_ranges`, one a range of a service port"
+    "bpf.affinitiesMax", "bpf-affinities-max" => bpf.affinities_max;
+        "Entries of map `affinities`, one a client of a service port with session affinity"
     "flowTimeouts.tcpSyn", "flow-timeouts-tcp-syn" => flow_timeouts.tcp_syn;
         "Life of an unanswered or half-open TCP flow"
     "flowTimeouts.tcpEstablished", "flow-timeouts-tcp-established" =>

@@ -95,6 +95,21 @@ const RULES: &[Rule] = &[
         why: "both name the API server",
     },
     Rule {
+        keys: ["manifests", "k8s.apiServerURLs"],
+        broken: |c, _| c.manifests.is_some() && !c.k8s.api_server_urls.is_empty(),
+        why: "there is one source of services; take one of the two away",
+    },
+    Rule {
+        keys: ["kubeconfig", "k8s.apiServerURLs"],
+        broken: |c, _| c.k8s.kubeconfig.is_some() && !c.k8s.api_server_urls.is_empty(),
+        why: "both name the API server",
+    },
+    Rule {
+        keys: ["k8s.apiServerURLs", "k8sServiceHost"],
+        broken: |c, given| !c.k8s.api_server_urls.is_empty() && given.has("k8sServiceHost"),
+        why: "both name the API server",
+    },
+    Rule {
         keys: ["k8sServicePort", "k8sServiceHost"],
         broken: |c, given| given.has("k8sServicePort") && c.k8s.service_host.is_none(),
         why: "a port needs the host that it belongs to",
@@ -145,6 +160,9 @@ const BOUNDS: &[Bound] = &[
     Bound { key: "bpf.flowsNewMax", value: |c| c.bpf.flows_new_max, max: 1 << 26 },
     Bound { key: "bpf.endpointsMax", value: |c| c.bpf.endpoints_max, max: 1 << 20 },
     Bound { key: "bpf.ownedMax", value: |c| c.bpf.owned_max, max: 1 << 20 },
+    Bound { key: "bpf.vipsMax", value: |c| c.bpf.vips_max, max: 1 << 24 },
+    Bound { key: "bpf.sourceRangesMax", value: |c| c.bpf.source_ranges_max, max: 1 << 24 },
+    Bound { key: "bpf.affinitiesMax", value: |c| c.bpf.affinities_max, max: 1 << 24 },
 ];
 
 /// The least MTU IPv6 lives with (RFC 8200 §5), and the greatest a device can have.

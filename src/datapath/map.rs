@@ -120,7 +120,7 @@ impl<K: Plain, V: Plain> Map<K, V> {
 fn error(map: &str, size: u32, action: &'static str, source: io::Error) -> Error {
     let map = map.to_owned();
     match source.raw_os_error() {
-        Some(libc::E2BIG) => Error::Full { map, size },
+        Some(libc::E2BIG | libc::ENOSPC) => Error::Full { map, size },
         _ => Error::Io { map, action, source },
     }
 }

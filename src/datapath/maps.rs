@@ -94,6 +94,15 @@ impl Maps {
         self.change_settings(|settings| settings.trace = trace)
     }
 
+    /// Wildcard frontends outside the NodePort range.
+    pub fn host_ports(&self) -> Result<u32, Error> {
+        Ok(self.settings.get(&0)?.unwrap_or_default().host_ports)
+    }
+
+    pub fn set_host_ports(&self, count: u32) -> Result<(), Error> {
+        self.change_settings(|settings| settings.host_ports = count)
+    }
+
     /// Read-modify-write: only the agent writes `settings`, from one task.
     fn change_settings(&self, change: impl FnOnce(&mut Settings)) -> Result<(), Error> {
         let mut settings = self.settings.get(&0)?.unwrap_or_default();

@@ -4,14 +4,20 @@
 //! The protocol is the `kube` crate's watcher: streamed lists where the server has them, pages
 //! where not, bookmarks, a new list after 410. What is added here: an answer deadline, so that a
 //! server which accepts and never answers is noticed; the state of the connection, which the
-//! watcher does not tell; fresh credentials after a 401; and that one kind's trouble (a missing
-//! role, say) is that kind's alone.
+//! watcher does not tell; several servers in the order of their health; fresh credentials and
+//! authorities as they rotate; and that one kind's trouble (a missing role, say) is that kind's
+//! alone.
 
 mod board;
+mod body;
 mod client;
 mod feed;
 mod link;
 mod reflect;
+mod servers;
+mod transport;
+
+use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 
@@ -21,6 +27,8 @@ use crate::model::{Change, SourceStatus};
 use board::Board;
 pub use client::{Error, Options};
 use reflect::reflect;
+use servers::Servers;
+use transport::Transport;
 
 /// Follows services, endpoint slices, nodes and this node's pods until `tx`'s receiver is dropped.
 ///
@@ -34,10 +42,11 @@ pub async fn run(
     tx: mpsc::Sender<Change>,
     status: watch::Sender<SourceStatus>,
 ) -> Result<(), Error> {
-    let config = options.config().await?;
-    // A client is made here only to learn early of what can never work.
-    drop(client::build(&config, &options, || {})?);
-    let board = Board::new(format!("kube {}", config.cluster_url), status);
+    let uris = options.connection().await?.servers;
+    let name: Vec<String> = uris.iter().map(servers::text).collect();
+    let board = Board::new(format!("kube {}", name.join(" ")), status);
+    let servers = Arc::new(Servers::new(uris, board.clone()));
+    let transport = &Arc::new(Transport::new(options.clone(), servers).await?);
 
     let ours = match &options.proxy_name {
         // The label may also name us, which a selector cannot say beside "or is absent".
@@ -46,11 +55,23 @@ pub async fn run(
     };
     let this_node = format!("spec.nodeName={}", options.node_name);
     let base = options.watch_config();
-    tokio::join!(
-        reflect::<wire::Service>(&options, base.clone().labels(&ours), &tx, &board),
-        reflect::<wire::EndpointSlice>(&options, base.clone().labels(&ours), &tx, &board),
-        reflect::<wire::Node>(&options, base.clone(), &tx, &board),
-        reflect::<wire::Pod>(&options, base.fields(&this_node), &tx, &board),
-    );
+    let watches = async {
+        tokio::join!(
+            reflect::<wire::Service>(&options, transport, base.clone().labels(&ours), &tx, &board),
+            reflect::<wire::EndpointSlice>(
+                &options,
+                transport,
+                base.clone().labels(&ours),
+                &tx,
+                &board
+            ),
+            reflect::<wire::Node>(&options, transport, base.clone(), &tx, &board),
+            reflect::<wire::Pod>(&options, transport, base.fields(&this_node), &tx, &board),
+        )
+    };
+    tokio::select! {
+        _ = watches => {}
+        () = transport.watch_silence() => {}
+    }
     Ok(())
 }

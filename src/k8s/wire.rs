@@ -37,6 +37,7 @@ pub struct ServiceSpec {
     pub session_affinity: Option<String>,
     pub session_affinity_config: Option<AffinityConfig>,
     pub load_balancer_source_ranges: Option<Vec<String>>,
+    pub load_balancer_class: Option<String>,
     pub health_check_node_port: Option<i64>,
     pub traffic_distribution: Option<String>,
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::list::{Garbage, List, ListKey};
 use super::plan::Actual;
-use crate::abi::{Backend, Service, ServiceKey, TargetState, TargetStatus};
+use crate::abi::{Backend, Service, ServiceKey, SourceRangeKey, TargetState, TargetStatus};
 
 /// Slots of one generation by number; with holes when the earlier agent died while it wrote.
 type Slots = BTreeMap<u32, Backend>;
@@ -15,6 +15,7 @@ pub(super) struct Adopted {
     services: BTreeMap<ServiceKey, Service>,
     keys: HashMap<u32, Vec<ServiceKey>>,
     generations: HashMap<u32, BTreeMap<u32, Slots>>,
+    ranges: HashMap<u32, Vec<SourceRangeKey>>,
     /// States as they are found, until a list has taken the target over.
     pub(super) states: BTreeMap<u32, TargetState>,
     /// Targets that were somebody's, and are nobody's if they are still here at the end.
@@ -27,6 +28,7 @@ pub(super) struct Found {
     pub(super) list: List,
     pub(super) frontends: Vec<(ServiceKey, Service)>,
     pub(super) garbage: Vec<Garbage>,
+    pub(super) ranges: Vec<SourceRangeKey>,
 }
 
 impl Adopted {
@@ -40,14 +42,25 @@ impl Adopted {
             let of_id = generations.entry(key.service).or_default();
             of_id.entry(key.generation).or_default().insert(key.slot, backend);
         }
+        let mut ranges: HashMap<u32, Vec<SourceRangeKey>> = HashMap::new();
+        for key in actual.source_ranges {
+            ranges.entry(key.service).or_default().push(key);
+        }
         let unowned =
             actual.targets.iter().filter(|(_, state)| alive(state)).map(|(index, _)| *index);
         let unowned = unowned.collect();
-        Self { services: actual.services, keys, generations, states: actual.targets, unowned }
+        let (services, states) = (actual.services, actual.targets);
+        Self { services, keys, generations, ranges, states, unowned }
     }
 
     pub(super) fn last_id(&self) -> u32 {
-        self.keys.keys().chain(self.generations.keys()).copied().max().unwrap_or(0)
+        self.keys
+            .keys()
+            .chain(self.generations.keys())
+            .chain(self.ranges.keys())
+            .copied()
+            .max()
+            .unwrap_or(0)
     }
 
     /// The list that one of `keys` led to, with all that belongs to its id.
@@ -84,18 +97,20 @@ impl Adopted {
         }
         let garbage =
             generations.into_iter().map(|(generation, slots)| garbage(id, generation, &slots));
-        Some(Found { list, frontends, garbage: garbage.collect() })
+        let ranges = self.ranges.remove(&id).unwrap_or_default();
+        Some(Found { list, frontends, garbage: garbage.collect(), ranges })
     }
 
-    /// The frontends and slots that nobody claimed.
-    pub(super) fn prune(&mut self) -> (Vec<ServiceKey>, Vec<Garbage>) {
+    /// The frontends, slots and source ranges that nobody claimed.
+    pub(super) fn prune(&mut self) -> (Vec<ServiceKey>, Vec<Garbage>, Vec<SourceRangeKey>) {
         self.keys.clear();
         let services = std::mem::take(&mut self.services).into_keys().collect();
         let generations = std::mem::take(&mut self.generations);
         let garbage = generations.into_iter().flat_map(|(id, of_id)| {
             of_id.into_iter().map(move |(generation, slots)| garbage(id, generation, &slots))
         });
-        (services, garbage.collect())
+        let ranges = std::mem::take(&mut self.ranges).into_values().flatten();
+        (services, garbage.collect(), ranges.collect())
     }
 
     /// Every slot's target is still what the slot says.

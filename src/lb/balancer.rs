@@ -3,16 +3,18 @@
 
 mod planning;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::adopt::Adopted;
 use super::claims::Claims;
 use super::frontends::Serve;
+use super::host_ports::HostPortCount;
 use super::objects::Objects;
 use super::plan::{Actual, Gone, Plan, Totals, Write};
 use super::record::{Record, end};
 use super::targets::{Target, Targets, TargetsFull};
+use super::vips::Vips;
 use crate::abi::{Addr, Backend, ServiceKey, TargetStatus};
 use crate::model::{self, EndpointSlice, ObjectName, Problem, Protocol};
 
@@ -27,7 +29,12 @@ pub struct Context {
 impl Context {
     /// Serves everything, with Kubernetes' default range of NodePorts.
     pub fn of(node: &str) -> Self {
-        let serve = Serve { node_ports: Some(30000..=32767), external: true };
+        let serve = Serve {
+            node_ports: Some(30000..=32767),
+            external: true,
+            source_ranges_all_types: false,
+            classes: Vec::new(),
+        };
         Self { node: node.into(), zone: None, serve }
     }
 }
@@ -54,6 +61,8 @@ pub struct Balancer {
     orphans: Record,
     adopted: Adopted,
     targets: Targets,
+    vips: Vips,
+    host_ports: HostPortCount,
     last_id: u32,
     totals: Totals,
     /// Services that did not get all their endpoints in, with how many are out.
@@ -71,6 +80,8 @@ impl Balancer {
             orphans: Record::default(),
             adopted: Adopted::default(),
             targets: Targets::new(targets),
+            vips: Vips::default(),
+            host_ports: HostPortCount::default(),
             last_id: 0,
             totals: Totals::default(),
             short: BTreeMap::new(),
@@ -80,6 +91,8 @@ impl Balancer {
     /// Starts from what an earlier agent left in the maps. `reserved` are the targets that others
     /// than services have there (SNAT addresses). To be called first.
     pub fn adopt(&mut self, actual: Actual, reserved: &[Target]) {
+        self.vips.adopt(&actual.vips);
+        self.host_ports.adopt(actual.host_ports);
         let states = actual.targets.clone();
         self.adopted = Adopted::new(actual);
         self.last_id = self.adopted.last_id();
@@ -89,6 +102,10 @@ impl Balancer {
         let unowned = &self.adopted.unowned;
         let reserved = |index| reserved.iter().any(|target| target.index == index);
         self.targets.adopt(&states, |index| unowned.contains(&index) || reserved(index));
+    }
+
+    pub(super) fn objects(&self) -> &Objects {
+        &self.objects
     }
 
     pub fn context(&self) -> &Context {
@@ -140,15 +157,19 @@ impl Balancer {
     /// its plans before the next phase of any.
     pub fn plan(&mut self, limit: usize) -> Vec<Plan> {
         let batch = self.settle_claims(limit);
-        batch.into_iter().map(|name| self.plan_service(name)).collect()
+        let mut plans: Vec<Plan> = batch.into_iter().map(|name| self.plan_service(name)).collect();
+        self.vips.settle(&mut plans);
+        self.host_ports.settle(&mut plans);
+        plans
     }
 
     /// Plans the removal of everything adopted that no service has claimed. To be called when all
     /// services and slices are known and planned.
     pub fn prune(&mut self) -> Plan {
-        let (frontends, garbage) = self.adopted.prune();
+        let (frontends, garbage, ranges) = self.adopted.prune();
         self.orphans.frontends.extend(frontends.into_iter().map(|key| (key, None)));
         self.orphans.garbage.extend(garbage);
+        self.orphans.ranges.extend(ranges.into_iter().map(|key| (key, true)));
 
         let records = self.records.values().chain([&self.orphans]);
         let owned = records.flat_map(|record| {
@@ -170,6 +191,9 @@ impl Balancer {
         let mut plan = Plan::default();
         let claims = &self.claims;
         self.orphans.finish(BTreeMap::new(), |key| claims.is_anothers(key, None), &mut plan);
+        self.orphans.finish_ranges(BTreeSet::new(), &mut plan);
+        self.vips.prune(&mut plan);
+        self.host_ports.prune(&mut plan);
         plan
     }
 
@@ -191,6 +215,8 @@ impl Balancer {
     /// A write of `plan` failed. Its service is planned anew when it changes or after
     /// [`Balancer::retry`].
     pub fn failed(&mut self, plan: Plan) {
+        self.vips.doubt(&plan);
+        self.host_ports.doubt(&plan);
         match &plan.service {
             Some(name) => self.records.entry(name.clone()).or_default().doubt(plan),
             None => self.orphans.doubt(plan),
@@ -208,7 +234,7 @@ impl Balancer {
     pub fn reserve_target(&mut self) -> Result<(Target, Write), TargetsFull> {
         let target = self.targets.give()?;
         self.adopted.states.remove(&target.index);
-        let state = target.state(TargetStatus::Active);
+        let state = target.state(TargetStatus::Active, 0);
         Ok((target, Write::Target { index: target.index, state }))
     }
 

@@ -16,6 +16,11 @@ pub struct Serve {
     pub node_ports: Option<RangeInclusive<u16>>,
     /// externalIPs and LoadBalancer addresses.
     pub external: bool,
+    /// loadBalancerSourceRanges also guard NodePorts and externalIPs.
+    pub source_ranges_all_types: bool,
+    /// Values of `spec.loadBalancerClass` whose load balancers leave the address to us. An address
+    /// of any other class may have ports that we know nothing of.
+    pub classes: Vec<String>,
 }
 
 impl Serve {

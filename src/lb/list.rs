@@ -66,18 +66,20 @@ impl List {
         plan: &mut Plan,
         garbage: &mut Vec<Garbage>,
     ) -> (Ranges, usize) {
-        let mut old: BTreeMap<(Addr, u16), (Target, u16)> =
-            self.slots.iter().map(|b| ((b.addr, b.port.get()), (target(b), b.flags))).collect();
+        let written = |slot: u16, b: &Backend| (target(b), target(b).state(status(b.flags), slot));
+        let mut old: BTreeMap<(Addr, u16), (Target, TargetState)> = (0u16..)
+            .zip(&self.slots)
+            .map(|(slot, b)| ((b.addr, b.port.get()), written(slot, b)))
+            .collect();
         let mut slots = Vec::with_capacity(wanted.len());
         let mut classes: Vec<Class> = Vec::with_capacity(wanted.len());
 
-        for candidate in wanted.iter().take(SLOTS_MAX) {
+        for (slot, candidate) in (0u16..).zip(wanted.iter().take(SLOTS_MAX)) {
             let flags = candidate.class.flags();
             let previous = old.remove(&(candidate.addr, candidate.port));
             let (target, written) = match previous {
-                Some((target, old_flags)) => {
-                    let state = known.remove(&target.index);
-                    (target, Some(state.unwrap_or(target.state(status(old_flags)))))
+                Some((target, state)) => {
+                    (target, Some(known.remove(&target.index).unwrap_or(state)))
                 }
                 None => match targets.give() {
                     Ok(target) => {
@@ -87,9 +89,12 @@ impl List {
                     Err(_) => break,
                 },
             };
-            let state = target.state(status(flags));
-            if self.uncertain || written != Some(state) {
-                plan.prepare.push(Write::Target { index: target.index, state });
+            let state = target.state(status(flags), slot);
+            let write = Write::Target { index: target.index, state };
+            match written {
+                None => plan.prepare.push(write),
+                Some(old) if self.uncertain || old != state => plan.renumber.push(write),
+                Some(_) => {}
             }
             classes.push(candidate.class);
             slots.push(Backend {

@@ -12,6 +12,8 @@ pub(super) struct Objects {
     /// Slice names by the service they are labelled with, sorted.
     slices_of: HashMap<ObjectName, Vec<ObjectName>>,
     pub(super) dirty: BTreeSet<ObjectName>,
+    /// Services with a `healthCheckNodePort`.
+    pub(super) checked: BTreeSet<ObjectName>,
     /// Trigger times of the slices changed since their service was planned.
     triggered: BTreeMap<ObjectName, Vec<i128>>,
 }
@@ -41,6 +43,11 @@ impl Objects {
             return false;
         }
         self.dirty.insert(service.name.clone());
+        if service.health_check_node_port.is_some() {
+            self.checked.insert(service.name.clone());
+        } else {
+            self.checked.remove(&service.name);
+        }
         self.services.insert(service.name.clone(), service);
         true
     }
@@ -48,6 +55,7 @@ impl Objects {
     pub(super) fn remove_service(&mut self, name: &ObjectName) -> bool {
         let known = self.services.remove(name).is_some();
         if known {
+            self.checked.remove(name);
             self.dirty.insert(name.clone());
         }
         known

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The writes that one service needs, and the tables they change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::list::Garbage;
-use crate::abi::{Addr, Backend, BackendKey, Service, ServiceKey, TargetState};
+use crate::abi::{
+    Addr, Backend, BackendKey, Service, ServiceKey, SourceRangeKey, TargetState, Vip,
+};
 use crate::model::ObjectName;
 
 /// How long slots stay after the last frontend has left them: a packet that read the frontend just
@@ -15,11 +17,41 @@ pub const GRACE: Duration = Duration::from_secs(1);
 /// One map write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Write {
-    Target { index: u32, state: TargetState },
-    Backend { key: BackendKey, value: Backend },
-    Service { key: ServiceKey, value: Service },
-    RemoveService { key: ServiceKey },
-    RemoveBackend { key: BackendKey },
+    Target {
+        index: u32,
+        state: TargetState,
+    },
+    Backend {
+        key: BackendKey,
+        value: Backend,
+    },
+    Service {
+        key: ServiceKey,
+        value: Service,
+    },
+    Vip {
+        addr: Addr,
+        value: Vip,
+    },
+    SourceRange {
+        key: SourceRangeKey,
+    },
+    /// `settings.host_ports`.
+    HostPorts {
+        count: u32,
+    },
+    RemoveService {
+        key: ServiceKey,
+    },
+    RemoveBackend {
+        key: BackendKey,
+    },
+    RemoveVip {
+        addr: Addr,
+    },
+    RemoveSourceRange {
+        key: SourceRangeKey,
+    },
 }
 
 /// A target that takes no more part: sockets connected to it are to be ended.
@@ -44,6 +76,9 @@ pub struct Plan {
     pub service: Option<ObjectName>,
     pub prepare: Vec<Write>,
     pub remove: Vec<Write>,
+    /// New slot numbers of targets that stay. Until `flip`, a client's affinity to one of them
+    /// finds another backend at that slot and is chosen anew.
+    pub renumber: Vec<Write>,
     pub flip: Vec<Write>,
     pub gone: Vec<Write>,
     /// Not before [`GRACE`] has passed since `flip`, and only if all before it succeeded.
@@ -52,6 +87,8 @@ pub struct Plan {
     /// `last-change-trigger-time` of the slices behind this plan, nanoseconds since the Unix epoch.
     pub triggered: Vec<i128>,
     pub(super) garbage: Vec<Garbage>,
+    /// Addresses that the service used or uses.
+    pub(super) touched: BTreeSet<Addr>,
 }
 
 impl Plan {
@@ -62,7 +99,7 @@ impl Plan {
 
     /// The phases in their order.
     pub fn phases(&self) -> impl Iterator<Item = &[Write]> {
-        [&self.prepare, &self.remove, &self.flip, &self.gone, &self.later]
+        [&self.prepare, &self.remove, &self.renumber, &self.flip, &self.gone, &self.later]
             .into_iter()
             .map(Vec::as_slice)
     }
@@ -75,6 +112,10 @@ pub struct Actual {
     pub backends: BTreeMap<BackendKey, Backend>,
     /// Without the indices that were never used.
     pub targets: BTreeMap<u32, TargetState>,
+    pub vips: BTreeMap<Addr, Vip>,
+    pub source_ranges: BTreeSet<SourceRangeKey>,
+    /// `settings.host_ports`.
+    pub host_ports: u32,
 }
 
 impl Actual {
@@ -89,6 +130,19 @@ impl Actual {
             }
             Write::Service { key, value } => {
                 self.services.insert(key, value);
+            }
+            Write::Vip { addr, value } => {
+                self.vips.insert(addr, value);
+            }
+            Write::SourceRange { key } => {
+                self.source_ranges.insert(key);
+            }
+            Write::HostPorts { count } => self.host_ports = count,
+            Write::RemoveVip { addr } => {
+                self.vips.remove(&addr);
+            }
+            Write::RemoveSourceRange { key } => {
+                self.source_ranges.remove(&key);
             }
             Write::RemoveService { key } => {
                 self.services.remove(&key);

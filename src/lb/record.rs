@@ -1,18 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What was written for one service, and the plan to what it wants now.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::list::{Garbage, List};
 use super::plan::{Gone, Plan, Totals, Write};
 use super::targets::Target;
-use crate::abi::{BACKEND_TERMINATING, Service, ServiceKey, TargetStatus};
+use crate::abi::{
+    Addr, BACKEND_TERMINATING, Service, ServiceKey, ServiceKind, SourceRangeKey, TargetStatus,
+};
 
 #[derive(Debug, Default)]
 pub(super) struct Record {
     pub(super) lists: Vec<List>,
     /// Sorted. None: a write failed, so what the map holds is not known.
     pub(super) frontends: Vec<(ServiceKey, Option<Service>)>,
+    /// Addresses of frontends that are or may be in the maps.
+    pub(super) vips: Vec<Addr>,
+    /// Sorted. False: a write failed, so whether the map holds it is not known.
+    pub(super) ranges: Vec<(SourceRangeKey, bool)>,
     /// Slots to remove once nothing points to them.
     pub(super) garbage: Vec<Garbage>,
     /// Targets whose end is still to be written.
@@ -44,9 +50,30 @@ impl Record {
         self.frontends = wanted.into_iter().map(|(key, value)| (key, Some(value))).collect();
 
         plan.ended.append(&mut self.owed);
-        plan.gone = plan.ended.iter().map(|gone| end(gone.target())).collect();
+        plan.gone.extend(plan.ended.iter().map(|gone| end(gone.target())));
         plan.garbage = std::mem::take(&mut self.garbage);
         plan.later = plan.garbage.iter().flat_map(|garbage| garbage.removals()).collect();
+    }
+
+    /// Plans the source ranges' way to `wanted`: those that go stay until no flag leads to them.
+    pub(super) fn finish_ranges(&mut self, wanted: BTreeSet<SourceRangeKey>, plan: &mut Plan) {
+        let written: BTreeMap<SourceRangeKey, bool> =
+            std::mem::take(&mut self.ranges).into_iter().collect();
+        let added = wanted.iter().filter(|key| written.get(key) != Some(&true));
+        plan.prepare.extend(added.map(|key| Write::SourceRange { key: *key }));
+        let left = written.keys().filter(|key| !wanted.contains(key));
+        plan.gone.extend(left.map(|key| Write::RemoveSourceRange { key: *key }));
+        self.ranges = wanted.into_iter().map(|key| (key, true)).collect();
+    }
+
+    /// Wildcard frontends of hostPorts.
+    pub(super) fn host_ports(&self) -> u32 {
+        let wildcard =
+            |key: &ServiceKey| key.vip == Addr::V4_WILDCARD || key.vip == Addr::V6_WILDCARD;
+        let is_one = |(key, value): &&(ServiceKey, Option<Service>)| {
+            wildcard(key) && value.is_some_and(|v| v.kind == ServiceKind::HostPort as u8)
+        };
+        u32::try_from(self.frontends.iter().filter(is_one).count()).unwrap_or(u32::MAX)
     }
 
     /// What of `plan` arrived is not known: the next plan writes all of it again.
@@ -62,6 +89,17 @@ impl Record {
             }
         }
         self.frontends = frontends.into_iter().collect();
+        let mut ranges: BTreeMap<SourceRangeKey, bool> =
+            std::mem::take(&mut self.ranges).into_iter().collect();
+        for write in plan.prepare.iter().chain(&plan.gone) {
+            if let Write::SourceRange { key } | Write::RemoveSourceRange { key } = write {
+                ranges.insert(*key, false);
+            }
+        }
+        self.ranges = ranges.into_iter().collect();
+        self.vips.extend(plan.touched);
+        self.vips.sort_unstable();
+        self.vips.dedup();
         self.garbage.extend(plan.garbage);
         self.owed.extend(plan.ended);
     }
@@ -69,6 +107,8 @@ impl Record {
     pub(super) fn is_empty(&self) -> bool {
         self.lists.is_empty()
             && self.frontends.is_empty()
+            && self.vips.is_empty()
+            && self.ranges.is_empty()
             && self.garbage.is_empty()
             && self.owed.is_empty()
     }
@@ -97,5 +137,5 @@ impl Gone {
 
 /// Ends `target`.
 pub(super) fn end(target: Target) -> Write {
-    Write::Target { index: target.index, state: target.state(TargetStatus::Gone) }
+    Write::Target { index: target.index, state: target.state(TargetStatus::Gone, 0) }
 }

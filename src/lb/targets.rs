@@ -18,8 +18,8 @@ pub struct Target {
 }
 
 impl Target {
-    pub(super) fn state(self, status: TargetStatus) -> TargetState {
-        TargetState { epoch: self.epoch, status: status as u8, ..Default::default() }
+    pub(super) fn state(self, status: TargetStatus, slot: u16) -> TargetState {
+        TargetState { epoch: self.epoch, status: status as u8, slot, ..Default::default() }
     }
 }
 

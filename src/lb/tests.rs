@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Single behaviours of the balancer; `random` holds the properties.
 
+mod health;
 mod random;
 mod serve;
 mod support;

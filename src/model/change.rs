@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a source tells the agent.
 
+use std::collections::BTreeMap;
+
 use super::{EndpointSlice, Node, ObjectName, Pod, Service};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -68,4 +70,19 @@ pub struct SourceStatus {
     /// The last exchange succeeded.
     pub connected: bool,
     pub problems: Vec<Problem>,
+    /// In the order of the configuration; none where there is no server.
+    pub servers: Vec<Server>,
+    /// How often a watch or list ended before its time, by kind and reason.
+    pub troubles: BTreeMap<(Kind, &'static str), u64>,
+}
+
+/// One of the servers that a source may ask.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Server {
+    pub url: String,
+    /// It answered last.
+    pub in_use: bool,
+    pub failures: u64,
+    /// Why it is left aside.
+    pub problem: Option<String>,
 }

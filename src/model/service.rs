@@ -97,6 +97,7 @@ pub struct Service {
     /// `sessionAffinity: ClientIP`, with its timeout in seconds.
     pub affinity_timeout: Option<u32>,
     pub source_ranges: Vec<IpNet>,
+    pub load_balancer_class: Option<String>,
     pub health_check_node_port: Option<u16>,
     pub distribution: Option<TrafficDistribution>,
     /// Annotations under our own prefix and those of systems people migrate from, verbatim.

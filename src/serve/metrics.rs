@@ -78,6 +78,14 @@ metrics! {
         "1 while the last exchange with the source succeeded");
     source_problems: IntGaugeVec = int_gauges("culvert_source_problems" by "source";
         "Objects of the source that cannot be used");
+    source_server_in_use: IntGaugeVec = int_gauges(
+        "culvert_source_server_in_use" by "server";
+        "1 for the API server that is asked first, having answered last");
+    source_server_failures: IntCounterVec = counters(
+        "culvert_source_server_failures_total" by "server";
+        "Requests and probes that an API server left without a good answer");
+    source_troubles: IntCounterVec = counters("culvert_source_troubles_total" by "kind" "reason";
+        "Lists and watches that ended before their time");
     map_entries: IntGaugeVec = int_gauges("culvert_map_entries" by "map"; "Entries in use");
     map_max_entries: IntGaugeVec = int_gauges("culvert_map_max_entries" by "map";
         "Entries that fit");

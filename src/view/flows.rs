@@ -87,6 +87,7 @@ fn flags(bits: u16) -> Vec<String> {
         (flow_flag::NEW, "new"),
         (flow_flag::NO_MAC, "no-mac"),
         (flow_flag::OWN_SOURCE, "own-source"),
+        (flow_flag::TO_STACK, "to-stack"),
     ]
     .into_iter()
     .filter(|(bit, _)| bits & bit != 0)

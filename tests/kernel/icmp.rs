@@ -139,3 +139,34 @@ fn an_error_about_somebody_elses_packet_passes_untouched() {
     echo[14 + 20] = 8;
     assert_eq!(node.raw("from_netdev", node.uplink, &echo), (TC_NEXT, echo.clone()));
 }
+
+#[test]
+fn a_direct_packet_beside_a_service_whose_ttl_ends_here_is_told() {
+    for family in FAMILIES {
+        for ttl in [0, 1] {
+            let node = Node::new();
+            let request = service(&node, family, UDP, &family.at(family.pod, 8080));
+            node.wire_ok(&request);
+            let client = request.src.to_string();
+            let direct = udp(&client, &family.at(family.pod, 8080)).ttl(ttl);
+            let (_, frame) = node.wire(&direct);
+            let error = IcmpError::parse(&frame);
+            let exceeded = if family.v6 { (3, 0) } else { (11, 0) };
+            assert_eq!((error.kind, error.code), exceeded, "TTL {ttl}");
+        }
+    }
+}
+
+#[test]
+fn an_error_that_quotes_another_version_passes_untouched() {
+    for family in FAMILIES {
+        let node = Node::new();
+        let request = service(&node, family, TCP, &family.at(family.remote, 8080));
+        let sent = node.wire_ok(&request);
+        let (kind, code) = too_big(family);
+        let mut error = IcmpError::frame(router(family), &sent, kind, code);
+        let quote = 14 + if family.v6 { 40 } else { 20 } + 8;
+        error[quote] ^= 0x90;
+        assert_eq!(node.raw("from_netdev", node.uplink, &error), (TC_NEXT, error.clone()));
+    }
+}

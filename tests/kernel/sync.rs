@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use culvert::abi::{VIP_CLUSTER_IP, VIP_EXTERNAL};
 use culvert::agent::sync::ServiceSync;
 use culvert::datapath::{Datapath, Maps};
 use culvert::k8s::manifests::parse;
@@ -151,6 +152,85 @@ fn a_full_map_costs_only_the_services_that_do_not_fit_and_serves_them_once_there
     settle(&mut sync, now + Duration::from_secs(60));
     assert!(sync.synced(), "{:?}", sync.problems());
     assert_eq!(world.maps().services.entries().unwrap().len(), 2);
+}
+
+/// A LoadBalancer at 192.0.2.N for clients of some ranges.
+fn guarded(number: u16, ranges: &str) -> Object {
+    one(&format!(
+        "{{apiVersion: v1, kind: Service, metadata: {{name: s{number}, namespace: default}}, spec: \
+         {{type: LoadBalancer, clusterIP: 10.97.0.{number}, loadBalancerSourceRanges: [{ranges}], \
+         ports: [{{name: p, port: 80, protocol: UDP}}]}}, status: {{loadBalancer: {{ingress: \
+         [{{ip: 192.0.2.{number}}}]}}}}}}"
+    ))
+}
+
+#[test]
+fn addresses_and_ranges_reach_the_maps_and_a_restart_keeps_them() {
+    let world = World::new(&[]);
+    let mut sync = world.start();
+    list(&mut sync, vec![guarded(1, "203.0.113.0/24, 0.0.0.0/0")], vec![]);
+    let now = Instant::now();
+    settle(&mut sync, now);
+    let vips = || {
+        let mut vips = world.maps().vips.entries().unwrap();
+        vips.sort_by_key(|(addr, _)| *addr);
+        vips.into_iter().map(|(addr, vip)| (addr.to_string(), vip.flags)).collect::<Vec<_>>()
+    };
+    let expected =
+        [("10.97.0.1".to_owned(), VIP_CLUSTER_IP), ("192.0.2.1".to_owned(), VIP_EXTERNAL)];
+    assert_eq!(vips(), expected);
+    let ranges = || {
+        let keys = world.maps().source_ranges.entries().unwrap().into_iter();
+        let mut bits: Vec<u32> = keys.map(|(key, _)| key.prefixlen).collect();
+        bits.sort_unstable();
+        bits
+    };
+    assert_eq!(ranges(), [128, 152]);
+    drop(sync);
+
+    let mut second = world.start();
+    world.maps().set_host_ports(3).unwrap();
+    list(&mut second, vec![guarded(1, "203.0.113.0/24")], vec![]);
+    settle(&mut second, now + Duration::from_secs(1));
+    assert!(second.synced());
+    assert_eq!(vips(), expected);
+    assert_eq!(ranges(), [152]);
+    drop(second);
+
+    let mut third = world.start();
+    list(&mut third, vec![], vec![]);
+    settle(&mut third, now + Duration::from_secs(2));
+    assert!(vips().is_empty());
+    assert!(ranges().is_empty());
+    assert_eq!(world.maps().host_ports().unwrap(), 0, "an earlier agent's");
+}
+
+#[test]
+fn each_full_map_is_named_with_the_services_that_wait_for_it() {
+    for (map, room) in [("vips", 3), ("source_ranges", 1), ("backends", 1)] {
+        let world = World::new(&[(map, room)]);
+        let mut sync = world.start();
+        let services = vec![guarded(1, "203.0.113.0/24"), guarded(2, "203.0.113.0/24")];
+        let slices = vec![slice(1, &["10.1.0.1"]), slice(2, &["10.1.0.1"])];
+        list(&mut sync, services, slices);
+        let now = Instant::now();
+        settle(&mut sync, now);
+        let problems = sync.problems();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        let waits = ObjectName::new("default", problems[0].subject.rsplit('/').next().unwrap());
+        assert!(problems[0].message.contains(&format!("map `{map}` is full")), "{problems:?}");
+
+        let other = if &*waits.name == "s1" { "s2" } else { "s1" };
+        let gone = ObjectName::new("default", other);
+        sync.change(Change::Removed(ObjectKey::Service(gone)));
+        let later = now + Duration::from_secs(60);
+        settle(&mut sync, later);
+        // The slots of the one that left go after their grace period; then there is room.
+        settle(&mut sync, later + Duration::from_secs(120));
+        settle(&mut sync, later + Duration::from_secs(240));
+        assert!(sync.synced(), "{map}: {:?}", sync.problems());
+        assert_eq!(world.maps().services.entries().unwrap().len(), 2, "{map}");
+    }
 }
 
 #[test]

@@ -52,7 +52,7 @@ async fn streamed_lists_are_used_and_headless_objects_are_not_sent() {
     assert_eq!(listener.world.names(Kind::EndpointSlice), "shop/web-1");
     assert!(server.requests().iter().all(|request| request.contains("watch=true")));
     let status = listener.until_status("connected", |status| status.connected).await;
-    assert_eq!(status.name, format!("kube {}/", server.url()));
+    assert_eq!(status.name, format!("kube {}", server.url()));
 }
 
 #[tokio::test]
@@ -287,7 +287,7 @@ pub fn follow(options: Options) -> Listener {
     listener
 }
 
-fn port(world: &World, name: &str) -> Option<u16> {
+pub fn port(world: &World, name: &str) -> Option<u16> {
     match world.objects.get(&ObjectKey::Service(ObjectName::new("shop", name)))? {
         Object::Service(service) => Some(service.ports[0].port),
         other => panic!("{other:?}"),

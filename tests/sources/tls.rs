@@ -12,14 +12,14 @@ use super::kube::{follow, options, service};
 use crate::support::apiserver::{ApiServer, Authority};
 
 /// A service account's directory.
-fn account(ca: &str, token: &str) -> tempfile::TempDir {
+pub fn account(ca: &str, token: &str) -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("ca.crt"), ca).unwrap();
     fs::write(directory.path().join("token"), token).unwrap();
     directory
 }
 
-fn in_cluster(server: &ApiServer, account: &Path) -> Options {
+pub fn in_cluster(server: &ApiServer, account: &Path) -> Options {
     Options { service_account: account.into(), ..options(server) }
 }
 

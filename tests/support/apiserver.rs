@@ -36,16 +36,19 @@ struct Manners {
     delay: Duration,
     forbidden: BTreeSet<Resource>,
     token: Option<String>,
+    /// Answers everything with this status.
+    broken: Option<u16>,
 }
 
 #[derive(Debug)]
 struct Shared {
-    store: Mutex<Store>,
+    /// The cluster's, which several servers may have in common.
+    store: Arc<Mutex<Store>>,
     manners: Mutex<Manners>,
     /// Path and query of each request.
     requests: Mutex<Vec<String>>,
     /// Moves when there is something for the watches to look at.
-    news: watch::Sender<u64>,
+    news: Arc<watch::Sender<u64>>,
     /// Moves when bookmarks are to be sent.
     bookmarks: watch::Sender<u64>,
     /// Moves when all watches are to end.
@@ -64,27 +67,33 @@ pub struct ApiServer {
 impl ApiServer {
     /// Speaks plain HTTP.
     pub async fn start() -> Self {
-        Self::listen(None).await
+        Self::listen(None, None).await
     }
 
     /// Speaks HTTPS with a certificate of `authority` for its address.
     pub async fn start_tls(authority: &Authority) -> Self {
-        Self::listen(Some(authority.acceptor())).await
+        Self::listen(Some(authority.acceptor()), None).await
     }
 
-    async fn listen(tls: Option<TlsAcceptor>) -> Self {
+    /// Another server of the same cluster.
+    pub async fn start_beside(&self, authority: &Authority) -> Self {
+        Self::listen(Some(authority.acceptor()), Some(&self.shared)).await
+    }
+
+    async fn listen(tls: Option<TlsAcceptor>, beside: Option<&Shared>) -> Self {
         let manners = Manners {
             streamed_lists: true,
             half_dead: false,
             delay: Duration::ZERO,
             forbidden: BTreeSet::new(),
             token: None,
+            broken: None,
         };
         let shared = Arc::new(Shared {
-            store: Mutex::default(),
+            store: beside.map(|other| Arc::clone(&other.store)).unwrap_or_default(),
             manners: Mutex::new(manners),
             requests: Mutex::default(),
-            news: watch::Sender::new(0),
+            news: beside.map(|other| Arc::clone(&other.news)).unwrap_or_default(),
             bookmarks: watch::Sender::new(0),
             ends: watch::Sender::new(0),
             cut: watch::Sender::new(0),
@@ -148,6 +157,19 @@ impl ApiServer {
         self.accepting = Some(tokio::spawn(accepting));
     }
 
+    /// Presents certificates of another authority from the next connection on.
+    pub async fn certify(&mut self, authority: &Authority) {
+        self.go_away().await;
+        self.tls = Some(authority.acceptor());
+        self.come_back().await;
+    }
+
+    /// Answers everything with this status.
+    pub fn broken(&self, status: Option<u16>) {
+        self.shared.manners.lock().unwrap().broken = status;
+    }
+
+    /// Accepts and never answers; open watches fall silent.
     pub fn half_dead(&self, yes: bool) {
         self.shared.manners.lock().unwrap().half_dead = yes;
     }

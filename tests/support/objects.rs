@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use culvert::abi::{
     self, Addr, Backend, BackendKey, GoneTarget, Owned, SERVICE_HAS_ENDPOINTS, Service, ServiceKey,
-    ServiceKind, SlotRange, TargetState, TargetStatus,
+    ServiceKind, SlotRange, TargetState, TargetStatus, VIP_CLUSTER_IP, VIP_EXTERNAL, Vip,
 };
-use culvert::datapath::{Datapath, Maps};
+use culvert::datapath::{Datapath, Maps, Options};
 use libbpf_rs::ProgramMut;
 
 use super::pins::PinRoot;
@@ -67,10 +67,17 @@ impl Objects {
 
     /// As [`Self::load`], but without these programs: the verifier takes its time for each.
     pub fn load_without(programs: &[&str], change: impl FnOnce(&mut abi::Config)) -> Self {
+        Self::open(|options| {
+            options.programs_off.extend(programs.iter().map(|&name| name.to_owned()));
+            change(&mut options.config);
+        })
+    }
+
+    /// Loads with the options of [`PinRoot`], changed by `change`.
+    pub fn open(change: impl FnOnce(&mut Options)) -> Self {
         let root = PinRoot::new();
         let mut options = root.options();
-        options.programs_off.extend(programs.iter().map(|&name| name.to_owned()));
-        change(&mut options.config);
+        change(&mut options);
         let datapath = Datapath::open(options).unwrap();
         Self { datapath, _root: root, next: AtomicU32::new(1) }
     }
@@ -90,6 +97,10 @@ impl Objects {
     /// A service of one frontend: every backend, `IP:PORT`, serves every client.
     pub fn serve(&self, frontend: Frontend, backends: &[&str]) -> Served<'_> {
         let id = self.number();
+        if ![Addr::V4_WILDCARD, Addr::V6_WILDCARD].contains(&frontend.vip) {
+            let cluster = frontend.kind == ServiceKind::ClusterIp;
+            self.vip(&frontend.vip, if cluster { VIP_CLUSTER_IP } else { VIP_EXTERNAL });
+        }
         let served = Served { objects: self, frontend, id, generation: AtomicU32::new(0) };
         served.set_backends(&backends.iter().map(|each| self.target(each)).collect::<Vec<_>>());
         served
@@ -113,6 +124,11 @@ impl Objects {
     pub fn own(&self, address: &str, flags: u32) {
         let address: IpAddr = address.parse().unwrap();
         self.maps().owned.set(&address.into(), &Owned { ifindex: 1, flags }).unwrap();
+    }
+
+    /// Makes `address` a service's, flags as in [`abi::VIP_CLUSTER_IP`].
+    pub fn vip(&self, address: &Addr, flags: u32) {
+        self.maps().vips.set(address, &Vip { flags, pad: 0 }).unwrap();
     }
 
     fn number(&self) -> u32 {

@@ -252,3 +252,51 @@ pub fn check_icmpv6(frame: &[u8]) {
     let whole = pseudo(header.src, header.dst, ICMPV6, icmp.len()) + sum(icmp);
     assert_eq!((header.proto, finish(whole)), (ICMPV6, 0), "wrong checksum: {frame:02x?}");
 }
+
+/// An ICMP message without ports: an echo request or its answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Echo {
+    pub src: IpAddr,
+    pub dst: IpAddr,
+    pub ttl: u8,
+    pub reply: bool,
+    pub body: Vec<u8>,
+}
+
+impl Echo {
+    pub fn request(src: &str, dst: &str) -> Self {
+        let (src, dst) = (src.parse().unwrap(), dst.parse().unwrap());
+        Self { src, dst, ttl: 9, reply: false, body: b"\x12\x34\0\x01how far?".to_vec() }
+    }
+
+    pub fn bytes(&self) -> Vec<u8> {
+        let v6 = self.src.is_ipv6();
+        let (proto, start, kind) = if v6 {
+            (ICMPV6, pseudo(self.src, self.dst, ICMPV6, 4 + self.body.len()), 128)
+        } else {
+            (ICMP, 0, 8)
+        };
+        let mut icmp = vec![kind, 0, 0, 0];
+        icmp.extend(&self.body);
+        let check = finish(start + sum(&icmp));
+        icmp[2..4].copy_from_slice(&check.to_be_bytes());
+        frame([NODE_MAC, PEER_MAC], self.src, self.dst, proto, self.ttl, &icmp)
+    }
+
+    /// Reads a frame. The IP and ICMP checksums must be right.
+    #[track_caller]
+    pub fn parse(frame: &[u8]) -> Self {
+        let (header, icmp) = ip(frame);
+        let v6 = header.src.is_ipv6();
+        assert_eq!(header.proto, if v6 { ICMPV6 } else { ICMP }, "{frame:02x?}");
+        let start = if v6 { pseudo(header.src, header.dst, ICMPV6, icmp.len()) } else { 0 };
+        assert_eq!(finish(start + sum(icmp)), 0, "wrong ICMP checksum: {frame:02x?}");
+        let reply = match (v6, icmp[0], icmp[1]) {
+            (false, 8, 0) | (true, 128, 0) => false,
+            (false, 0, 0) | (true, 129, 0) => true,
+            (_, kind, code) => panic!("type {kind} code {code} is no echo: {frame:02x?}"),
+        };
+        let body = icmp[4..].to_vec();
+        Self { src: header.src, dst: header.dst, ttl: header.ttl, reply, body }
+    }
+}

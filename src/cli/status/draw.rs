@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use crate::agent::status::{Device, Feature, Problem, Status};
+use crate::agent::status::{Device, Feature, Problem, Server, Status};
 
 /// Where values start.
 const COLUMN: usize = 25;
@@ -20,6 +20,10 @@ pub(super) fn lines(status: &Status) -> String {
     line("Agent", &agent(status));
     for source in &status.sources {
         line("Source", &self::source(source.connected, source.synced, &source.name));
+        // One server is the source itself.
+        for server in source.servers.iter().filter(|_| source.servers.len() > 1) {
+            line("API server", &self::server(server));
+        }
     }
     let kpr = effect(&features.kube_proxy_replacement);
     line("KubeProxyReplacement", &format!("{kpr}   [{}]", devices(&status.devices)));
@@ -76,6 +80,14 @@ fn source(connected: bool, synced: bool, name: &str) -> String {
         (false, false) => "Away",
     };
     format!("{state}   {name}")
+}
+
+fn server(server: &Server) -> String {
+    match (&server.problem, server.in_use) {
+        (_, true) => format!("In use   {}", server.url),
+        (None, false) => format!("Standing by   {}", server.url),
+        (Some(problem), false) => format!("Left aside ({problem})   {}", server.url),
+    }
 }
 
 pub(super) fn problem(problem: &Problem) -> String {

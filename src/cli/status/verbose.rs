@@ -10,6 +10,7 @@ use crate::cli::table;
 /// Everything after the short form.
 pub(super) fn lines(status: &Status) -> String {
     let mut text = details(status);
+    text.push_str(&sysctls(status));
     text.push_str(&maps(status));
     text.push_str(&programs(status));
     text.push_str(&pods(status));
@@ -76,6 +77,16 @@ fn details(status: &Status) -> String {
 /// Acceleration was asked for.
 fn accelerated(device: &Device) -> bool {
     !(device.acceleration.is_empty() && device.acceleration_problem.is_empty())
+}
+
+fn sysctls(status: &Status) -> String {
+    let rows = status.sysctls.iter().map(|each| {
+        // The reserved ports may be a long list.
+        let old = if each.old.is_empty() { "-".to_owned() } else { each.old.clone() };
+        [each.key.clone(), old, each.new.clone()]
+    });
+    let table = table::draw(["Setting", "Was", "Is"], rows);
+    section("Kernel settings changed", &table, status.sysctls.is_empty())
 }
 
 fn maps(status: &Status) -> String {
@@ -145,6 +156,9 @@ KubeProxyReplacement Details:
   - HostPort:       Disabled (not in this version)
   Annotations:           None
 Cgroup root:             /run/culvert/cgroupv2
+Kernel settings changed:
+  Setting               Was   Is
+  net.ipv4.ip_forward   0     1
 Maps:
   Map        Entries   Max     Fill
   services   5         65536   0 %

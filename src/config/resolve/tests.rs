@@ -48,7 +48,11 @@ fn the_api_server_is_found_under_every_name_and_the_file_beats_the_ambient_one()
     assert_eq!(config.k8s.service_host.as_deref(), Some("10.0.0.9"));
     assert_eq!(config.k8s.service_port, 6443);
 
+    // Every pod has this one, and it is a service address: only what somebody wrote for us can
+    // be reached before any service is served.
     inputs.env.insert("KUBERNETES_SERVICE_HOST".into(), "10.96.0.1".into());
+    assert_eq!(inputs.resolve().unwrap().k8s.service_host.as_deref(), Some("10.0.0.9"));
+    inputs.env.remove("API_SERVER_IP");
     assert_eq!(inputs.resolve().unwrap().k8s.service_host.as_deref(), Some("10.96.0.1"));
 
     inputs.file = Some(("c.yaml".into(), "k8sServiceHost: 10.0.0.1".into()));
@@ -200,6 +204,18 @@ fn every_rule_names_both_keys() {
         (
             "{kubeconfig: /k, k8sServiceHost: 10.0.0.1}",
             ["kubeconfig: /k", "k8sServiceHost: 10.0.0.1"],
+        ),
+        (
+            "{manifests: /m, k8s: {apiServerURLs: [\"https://a\"]}}",
+            ["manifests: /m", "k8s.apiServerURLs: https://a"],
+        ),
+        (
+            "{kubeconfig: /k, k8s: {apiServerURLs: [\"https://a\", \"https://b\"]}}",
+            ["kubeconfig: /k", "k8s.apiServerURLs: https://a,https://b"],
+        ),
+        (
+            "{k8sServiceHost: 10.0.0.1, k8s: {apiServerURLs: [\"https://a\"]}}",
+            ["k8s.apiServerURLs: https://a", "k8sServiceHost: 10.0.0.1"],
         ),
         ("k8sServicePort: 6443", ["k8sServicePort: 6443", "k8sServiceHost: "]),
         ("bpf: {flowsMax: 100}", ["bpf.flowsNewMax: 65536", "bpf.flowsMax: 100"]),

@@ -60,6 +60,7 @@ pub(super) fn decode(decoder: &mut Decoder, service: &wire::Service) -> Result<D
             |text| address::cidr(text),
         )
         .map_err(|(field, fault)| err(field, fault))?,
+        load_balancer_class: spec.load_balancer_class.clone().filter(|class| !class.is_empty()),
         health_check_node_port: optional_port(spec.health_check_node_port)
             .map_err(|fault| err("spec.healthCheckNodePort".into(), fault))?,
         distribution: distribution(spec.traffic_distribution.as_deref()),

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
-use crate::model::{Kind, ObjectKey, Problem, SourceStatus};
+use crate::model::{Kind, ObjectKey, Problem, Server, SourceStatus};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Link {
@@ -32,7 +32,7 @@ pub(super) struct Board {
 
 impl Board {
     pub fn new(name: String, status: watch::Sender<SourceStatus>) -> Self {
-        status.send_replace(SourceStatus { name, connected: false, problems: Vec::new() });
+        status.send_replace(SourceStatus { name, ..SourceStatus::default() });
         Self { kinds: Arc::default(), status: Arc::new(status) }
     }
 
@@ -40,6 +40,15 @@ impl Board {
         self.change(|kinds| {
             kinds.links.insert(kind, link);
         });
+    }
+
+    pub fn servers(&self, servers: Vec<Server>) {
+        self.status.send_modify(|status| status.servers = servers);
+    }
+
+    /// Counts a reason for which a watch or list of `kind` ended before its time.
+    pub fn trouble(&self, kind: Kind, reason: &'static str) {
+        self.status.send_modify(|status| *status.troubles.entry((kind, reason)).or_default() += 1);
     }
 
     pub fn objects(&self, kind: Kind, problems: &BTreeMap<ObjectKey, Problem>) {

@@ -3,16 +3,14 @@
 
 use std::fs;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use ::kube::client::ClientBuilder;
-use ::kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig, KubeconfigError};
+use ::kube::Config;
+use ::kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use ::kube::runtime::watcher;
-use ::kube::{Client, Config};
+use http::Uri;
 use thiserror::Error;
-
-use super::link::LinkLayer;
 
 /// Why there is no client.
 #[derive(Debug, Error)]
@@ -21,11 +19,15 @@ pub enum Error {
     Kubeconfig { path: PathBuf, source: KubeconfigError },
 
     #[error(
-        "`{address}` is no address of an API server; set `k8sServiceHost` and `k8sServicePort`"
+        "`{address}` is no address of an API server; set `k8sServiceHost` and `k8sServicePort`, or \
+         `k8s.apiServerURLs`"
     )]
     Address { address: String, source: http::uri::InvalidUri },
 
-    #[error("no API server is named; set `k8sServiceHost`, `kubeconfig` or `manifests`")]
+    #[error(
+        "no API server is named; set `k8sServiceHost`, `k8s.apiServerURLs`, `kubeconfig` or \
+         `manifests`"
+    )]
     NoServer,
 
     #[error("cannot read `{}`; is a service account mounted?", path.display())]
@@ -33,6 +35,16 @@ pub enum Error {
 
     #[error("cannot make a client for `{server}`")]
     Client { server: String, source: Box<kube::Error> },
+}
+
+/// One way to one cluster.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub config: Config,
+    /// At least one, the preferred one first.
+    pub servers: Vec<Uri>,
+    /// Holds the bearer token, where it is not `config` that says who we are.
+    pub token: Option<PathBuf>,
 }
 
 /// How to reach the API server, and what to ask it for.
@@ -43,7 +55,10 @@ pub struct Options {
     pub host: Option<String>,
     /// `k8sServicePort`. 443 if absent.
     pub port: Option<u16>,
-    /// Used instead of `host` and the service account.
+    /// `k8s.apiServerURLs`: servers of one cluster, tried in the order of their health. Used
+    /// instead of `host`.
+    pub servers: Vec<String>,
+    /// Used instead of `host`, `servers` and the service account.
     pub kubeconfig: Option<PathBuf>,
     /// Holds `token` and `ca.crt`; both are read again as they change.
     pub service_account: PathBuf,
@@ -57,9 +72,11 @@ pub struct Options {
     pub page_size: u32,
     /// Ask for the first list as a stream (Kubernetes 1.32 and later), falling back to pages.
     pub streamed_lists: bool,
-    /// How long the server may keep a watch open, in seconds. Default: 290. A connection that
-    /// went dead without a word is noticed 5 s later at the latest.
+    /// How long the server may keep a watch open, in seconds. Default: 290.
     pub watch_timeout: u32,
+    /// A server that says nothing for this long, though watches are open, is asked whether it is
+    /// there, and has as long to answer. Default: 10 s.
+    pub silence: Duration,
 }
 
 impl Options {
@@ -67,6 +84,7 @@ impl Options {
         Self {
             host: None,
             port: None,
+            servers: Vec::new(),
             kubeconfig: None,
             service_account: "/var/run/secrets/kubernetes.io/serviceaccount".into(),
             node_name: node_name.into(),
@@ -75,31 +93,39 @@ impl Options {
             page_size: 500,
             streamed_lists: true,
             watch_timeout: 290,
+            silence: Duration::from_secs(10),
         }
     }
 
-    pub(super) async fn config(&self) -> Result<Config, Error> {
-        match (&self.kubeconfig, &self.host) {
-            (Some(path), _) => {
-                let wrap = |source| Error::Kubeconfig { path: path.clone(), source };
-                let kubeconfig = Kubeconfig::read_from(path).map_err(wrap)?;
-                let options = KubeConfigOptions::default();
-                Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(wrap)
-            }
-            (None, Some(host)) => self.service_account_config(host),
-            (None, None) => Err(Error::NoServer),
+    pub(super) async fn connection(&self) -> Result<Connection, Error> {
+        if let Some(path) = &self.kubeconfig {
+            let wrap = |source| Error::Kubeconfig { path: path.clone(), source };
+            let kubeconfig = Kubeconfig::read_from(path).map_err(wrap)?;
+            let options = KubeConfigOptions::default();
+            let config =
+                Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(wrap)?;
+            let servers = vec![config.cluster_url.clone()];
+            return Ok(Connection { config, servers, token: None });
         }
+        let urls = match (self.servers.as_slice(), &self.host) {
+            ([], Some(host)) => vec![url(host, self.port)],
+            ([], None) => return Err(Error::NoServer),
+            (urls, _) => urls.iter().map(|each| url(each, None)).collect(),
+        };
+        let parse = |address: String| match address.parse::<Uri>() {
+            Ok(uri) => Ok(uri),
+            Err(source) => Err(Error::Address { address, source }),
+        };
+        self.with_account(urls.into_iter().map(parse).collect::<Result<_, _>>()?)
     }
 
-    fn service_account_config(&self, host: &str) -> Result<Config, Error> {
-        let address = url(host, self.port);
-        let uri = address.parse().map_err(|source| Error::Address { address, source })?;
-        let mut config = Config::new(uri);
-        if config.cluster_url.scheme_str() == Some("http") {
+    fn with_account(&self, servers: Vec<Uri>) -> Result<Connection, Error> {
+        let mut config = Config::new(servers[0].clone());
+        if servers.iter().all(|server| server.scheme_str() == Some("http")) {
             // A token must not cross a wire in the clear, unless it is handed over for that.
             let token = self.service_account.join("token");
-            config.auth_info.token_file = token.exists().then(|| text(&token));
-            return Ok(config);
+            let token = token.exists().then_some(token);
+            return Ok(Connection { config, servers, token });
         }
         let readable = |name: &str| {
             let path = self.service_account.join(name);
@@ -109,9 +135,7 @@ impl Options {
             }
         };
         config.root_cert_file = Some(readable("ca.crt")?);
-        config.auth_info =
-            AuthInfo { token_file: Some(text(&readable("token")?)), ..AuthInfo::default() };
-        Ok(config)
+        Ok(Connection { config, servers, token: Some(readable("token")?) })
     }
 
     pub(super) fn watch_config(&self) -> watcher::Config {
@@ -119,22 +143,6 @@ impl Options {
             watcher::Config::default().page_size(self.page_size).timeout(self.watch_timeout);
         if self.streamed_lists { config.streaming_lists() } else { config }
     }
-}
-
-/// A client that calls `answered` whenever the server answers as it should.
-pub(super) fn build(
-    config: &Config,
-    options: &Options,
-    answered: impl Fn() + Send + Sync + 'static,
-) -> Result<Client, Error> {
-    let mut config = config.clone();
-    // The watcher waits before it tries again, and says that it does.
-    config.default_retry = false;
-    config.connect_timeout = Some(options.answer_timeout);
-    let server = config.cluster_url.to_string();
-    let builder = ClientBuilder::try_from(config)
-        .map_err(|source| Error::Client { server, source: Box::new(source) })?;
-    Ok(builder.with_layer(&LinkLayer::new(options.answer_timeout, answered)).build())
 }
 
 fn url(host: &str, port: Option<u16>) -> String {
@@ -146,10 +154,6 @@ fn url(host: &str, port: Option<u16>) -> String {
         Ok(IpAddr::V6(ip)) => format!("https://[{ip}]:{port}"),
         _ => format!("https://{host}:{port}"),
     }
-}
-
-fn text(path: &Path) -> String {
-    path.to_string_lossy().into_owned()
 }
 
 #[cfg(test)]
@@ -170,18 +174,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn several_servers_are_kept_in_their_order() {
+        let servers = ["http://10.0.0.1:8080", "http://10.0.0.2:8080"].map(str::to_owned);
+        let options = Options { servers: servers.into(), ..Options::new("n1") };
+        let hosts: Vec<_> = options.connection().await.unwrap().servers;
+        let hosts: Vec<_> = hosts.iter().map(|uri| uri.host().unwrap()).collect();
+        assert_eq!(hosts, ["10.0.0.1", "10.0.0.2"]);
+    }
+
+    #[tokio::test]
     async fn what_is_missing_is_named() {
         let mut options = Options::new("n1");
-        let error = options.config().await.unwrap_err();
+        let error = options.connection().await.unwrap_err();
         assert!(error.to_string().contains("`k8sServiceHost`"), "{error}");
 
         options.host = Some("10.0.0.1".into());
         options.service_account = "/nonexistent".into();
-        let error = options.config().await.unwrap_err();
+        let error = options.connection().await.unwrap_err();
         assert!(error.to_string().contains("`/nonexistent/ca.crt`"), "{error}");
 
         options.kubeconfig = Some("/nonexistent/config".into());
-        let error = options.config().await.unwrap_err();
+        let error = options.connection().await.unwrap_err();
         assert!(error.to_string().contains("`/nonexistent/config`"), "{error}");
     }
 }

@@ -1,72 +1,52 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Sees every exchange with the server: notices answers, and does not wait for ever.
+//! One kind's way to the servers: the shared transport, and the news that the server answers.
 
 use std::fmt;
-use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
+use ::kube::Client;
+use ::kube::client::Body;
 use http::{Request, Response};
-use tower::{BoxError, Layer, Service};
+use tower::{BoxError, Service};
 
-/// Wraps a client's transport.
+use super::body::Watched;
+use super::transport::Transport;
+
 #[derive(Clone)]
-pub(super) struct LinkLayer {
-    deadline: Duration,
+struct Link {
+    transport: Arc<Transport>,
     answered: Arc<dyn Fn() + Send + Sync>,
 }
 
-impl LinkLayer {
-    pub fn new(deadline: Duration, answered: impl Fn() + Send + Sync + 'static) -> Self {
-        Self { deadline, answered: Arc::new(answered) }
-    }
-}
-
-impl fmt::Debug for LinkLayer {
+impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LinkLayer").field("deadline", &self.deadline).finish_non_exhaustive()
+        f.debug_struct("Link").field("transport", &self.transport).finish_non_exhaustive()
     }
 }
 
-impl<S> Layer<S> for LinkLayer {
-    type Service = Link<S>;
-
-    fn layer(&self, inner: S) -> Link<S> {
-        Link { inner, layer: self.clone() }
-    }
+/// A client that calls `answered` whenever a server answers as it should.
+pub(super) fn client(
+    transport: Arc<Transport>,
+    answered: impl Fn() + Send + Sync + 'static,
+) -> Client {
+    Client::new(Link { transport, answered: Arc::new(answered) }, "default")
 }
 
-#[derive(Debug)]
-pub(super) struct Link<S> {
-    inner: S,
-    layer: LinkLayer,
-}
-
-impl<S, In, Out> Service<Request<In>> for Link<S>
-where
-    S: Service<Request<In>, Response = Response<Out>>,
-    S::Error: Into<BoxError>,
-    S::Future: Send + 'static,
-{
-    type Response = Response<Out>;
+impl Service<Request<Body>> for Link {
+    type Response = Response<Watched>;
     type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Out>, BoxError>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Watched>, BoxError>> + Send>>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.inner.poll_ready(cx).map_err(Into::into)
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<In>) -> Self::Future {
-        let answer = self.inner.call(request);
-        let LinkLayer { deadline, answered } = self.layer.clone();
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let Self { transport, answered } = self.clone();
         Box::pin(async move {
-            // Only up to the head of the answer: a watch's body lasts as long as the watch.
-            let answer = match tokio::time::timeout(deadline, answer).await {
-                Ok(answer) => answer.map_err(Into::into)?,
-                Err(_) => return Err(format!("no answer within {deadline:?}").into()),
-            };
+            let answer = transport.send(request).await?;
             if answer.status().is_success() {
                 answered();
             }

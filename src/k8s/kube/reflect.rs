@@ -3,6 +3,7 @@
 
 use std::fmt::Debug;
 use std::pin::pin;
+use std::sync::Arc;
 
 use ::kube::runtime::WatchStreamExt as _;
 use ::kube::runtime::watcher::{self, Event, InitialListStrategy};
@@ -11,8 +12,10 @@ use futures::StreamExt as _;
 use tokio::sync::mpsc;
 
 use super::board::{Board, Link};
-use super::client::{Options, build};
+use super::client::Options;
 use super::feed::Feed;
+use super::link;
+use super::transport::{Transport, deepest};
 use crate::k8s::decode::Wire;
 use crate::model::{Change, Problem};
 
@@ -28,6 +31,7 @@ enum Next {
 
 pub(super) async fn reflect<K>(
     options: &Options,
+    transport: &Arc<Transport>,
     mut config: watcher::Config,
     tx: &mpsc::Sender<Change>,
     board: &Board,
@@ -35,31 +39,19 @@ pub(super) async fn reflect<K>(
     K: Wire + Clone + Debug + Send + 'static,
 {
     let mut feed = Feed::new(options.proxy_name.clone());
-    let mut client = None;
     let mut pause = watcher::DefaultBackoff::default();
+    let answered = board.clone();
+    let client = link::client(Arc::clone(transport), move || answered.link(K::KIND, Link::Up));
     loop {
-        let connected = match client.take() {
-            Some(client) => Ok(client),
-            None => connect::<K>(options, board).await,
-        };
-        let next = match connected {
-            Ok(fresh) => {
-                client = Some(Client::clone(&fresh));
-                tokio::select! {
-                    next = follow::<K>(options, fresh, &config, &mut feed, tx, board) => next,
-                    () = tx.closed() => Next::Stop,
-                }
-            }
-            Err(error) => {
-                board.link(K::KIND, Link::Down(away(&error)));
-                Next::Reconnect
-            }
+        let next = tokio::select! {
+            next = follow::<K>(options, client.clone(), &config, &mut feed, tx, board) => next,
+            () = tx.closed() => Next::Stop,
         };
         match next {
             Next::Stop => return,
             Next::Pages => config.initial_list_strategy = InitialListStrategy::ListWatch,
             Next::Reconnect => {
-                client = None;
+                transport.forget().await;
                 tokio::select! {
                     () = tokio::time::sleep(pause.next().unwrap_or(options.answer_timeout)) => {}
                     () = tx.closed() => return,
@@ -67,12 +59,6 @@ pub(super) async fn reflect<K>(
             }
         }
     }
-}
-
-async fn connect<K: Wire>(options: &Options, board: &Board) -> Result<Client, super::Error> {
-    let config = options.config().await?;
-    let board = board.clone();
-    build(&config, options, move || board.link(K::KIND, Link::Up))
 }
 
 /// Runs one watcher until something calls for another.
@@ -121,19 +107,23 @@ where
                     board.objects(K::KIND, &feed.problems);
                 }
             }
-            Err(error) => match trouble::<K>(&error) {
-                Trouble::Expired => {
-                    tracing::debug!(kind = K::KIND.name(), "the watch expired, listing again");
+            Err(error) => {
+                let (reason, trouble) = trouble::<K>(&error);
+                board.trouble(K::KIND, reason);
+                match trouble {
+                    Trouble::Expired => {
+                        tracing::debug!(kind = K::KIND.name(), "the watch expired, listing again");
+                    }
+                    Trouble::NoStreams if streamed && listing => return Next::Pages,
+                    Trouble::NoStreams => board.link(K::KIND, Link::Down(away(&error))),
+                    Trouble::Unauthorized(problem) => {
+                        board.link(K::KIND, Link::Refused(problem));
+                        return Next::Reconnect;
+                    }
+                    Trouble::Refused(problem) => board.link(K::KIND, Link::Refused(problem)),
+                    Trouble::Away => board.link(K::KIND, Link::Down(away(&error))),
                 }
-                Trouble::NoStreams if streamed && listing => return Next::Pages,
-                Trouble::NoStreams => board.link(K::KIND, Link::Down(away(&error))),
-                Trouble::Unauthorized(problem) => {
-                    board.link(K::KIND, Link::Refused(problem));
-                    return Next::Reconnect;
-                }
-                Trouble::Refused(problem) => board.link(K::KIND, Link::Refused(problem)),
-                Trouble::Away => board.link(K::KIND, Link::Down(away(&error))),
-            },
+            }
         }
     }
 }
@@ -148,39 +138,57 @@ enum Trouble {
     Away,
 }
 
-fn trouble<K: Wire>(error: &watcher::Error) -> Trouble {
+/// What an error means, and the word that metrics have for it.
+fn trouble<K: Wire>(error: &watcher::Error) -> (&'static str, Trouble) {
     let plural = K::plural(&());
     let status = match error {
         watcher::Error::WatchError(status) => status,
         watcher::Error::InitialListFailed(::kube::Error::Api(status))
         | watcher::Error::WatchStartFailed(::kube::Error::Api(status))
         | watcher::Error::WatchFailed(::kube::Error::Api(status)) => status,
-        _ => return Trouble::Away,
+        _ => return (lost(&deepest(error)), Trouble::Away),
     };
     let problem = |message| Problem { subject: format!("API server, {plural}"), message };
     match status.code {
-        410 => Trouble::Expired,
-        400 | 422 => Trouble::NoStreams,
-        401 => Trouble::Unauthorized(problem(format!(
-            "the token is refused ({}); check the service account or kubeconfig",
-            status.message
-        ))),
-        403 => Trouble::Refused(problem(format!(
-            "{}; grant list and watch on `{plural}` to the agent's service account",
-            status.message
-        ))),
+        410 => ("expired", Trouble::Expired),
+        400 | 422 => ("no_streams", Trouble::NoStreams),
+        401 => (
+            "unauthorized",
+            Trouble::Unauthorized(problem(format!(
+                "the token is refused ({}); check the service account or kubeconfig",
+                status.message
+            ))),
+        ),
+        403 => (
+            "forbidden",
+            Trouble::Refused(problem(format!(
+                "{}; grant list and watch on `{plural}` to the agent's service account",
+                status.message
+            ))),
+        ),
         // The server is there but not well: overloaded, or starting.
-        429 | 500.. => Trouble::Away,
-        _ => Trouble::Refused(problem(status.message.clone())),
+        429 | 500.. => ("unavailable", Trouble::Away),
+        _ => ("refused", Trouble::Refused(problem(status.message.clone()))),
     }
+}
+
+/// How the connection was lost, in a word. The causes are of many types, private ones among them.
+fn lost(cause: &str) -> &'static str {
+    let words = [
+        ("no answer within", "timeout"),
+        ("fell silent", "timeout"),
+        ("timed out", "timeout"),
+        ("certificate", "tls"),
+        ("alert", "tls"),
+        ("handshake", "tls"),
+        ("corrupt message", "tls"),
+    ];
+    words.iter().find(|(text, _)| cause.contains(text)).map_or("connection", |(_, word)| word)
 }
 
 /// One problem for all kinds: it is the server that is away.
 fn away(error: &(dyn std::error::Error + 'static)) -> Problem {
-    let mut cause = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
+    let cause = deepest(error);
     Problem {
         subject: "API server".to_owned(),
         message: format!("away ({cause}); what was last known stays in force"),

@@ -2,17 +2,15 @@
 //! What one batch writes: first whose the frontends are, then one plan a service.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use super::Balancer;
-use crate::abi::{
-    SERVICE_AFFINITY, SERVICE_HAS_ENDPOINTS, Service, ServiceKey, ServiceKind, SlotRange, ticks,
-};
+use crate::abi::{Addr, SERVICE_SOURCE_RANGES, ServiceKey, ServiceKind};
 use crate::lb::endpoints::{Candidate, Ranges, candidates};
 use crate::lb::frontends::{families, frontends};
 use crate::lb::list::{List, ListKey};
 use crate::lb::plan::{Plan, Totals};
 use crate::lb::record::Record;
+use crate::lb::value::{source_ranges, value, vip};
 use crate::model::{self, ObjectName, TrafficPolicy};
 
 impl Balancer {
@@ -68,9 +66,12 @@ impl Balancer {
         let mut record = self.records.remove(&name).unwrap_or_default();
         self.totals.subtract(&record.totals);
         self.short.remove(&name);
+        let host_ports = record.host_ports();
 
         let mut stale = std::mem::take(&mut record.lists);
         let mut entries = BTreeMap::new();
+        let mut client_ranges = BTreeSet::new();
+        let mut vips: BTreeMap<Addr, u32> = BTreeMap::new();
         let mut no_local = Totals::default();
         let objects = std::mem::take(&mut self.objects);
         if let Some(service) = objects.service(&name) {
@@ -88,8 +89,17 @@ impl Balancer {
                         None => self.start_list(key, &ours, &mut record),
                     };
                     let ranges = self.update(&name, &mut list, &wanted, &mut plan, &mut record);
-                    let value = |kind| value(service, &list, ranges, kind);
-                    entries.extend(ours.into_iter().map(|(key, kind)| (key, value(kind))));
+                    let serve = &self.context.serve;
+                    for (key, kind) in ours {
+                        let value = value(service, &list, ranges, kind, serve);
+                        if value.flags & SERVICE_SOURCE_RANGES != 0 {
+                            client_ranges.extend(source_ranges(service, &list));
+                        }
+                        if let Some(flags) = vip(service, &key, kind, serve) {
+                            *vips.entry(key.vip).or_default() |= flags;
+                        }
+                        entries.insert(key, value);
+                    }
                     count_no_local(service, ranges, &mut no_local);
                     record.lists.push(list);
                 }
@@ -102,6 +112,11 @@ impl Balancer {
         let claims = &self.claims;
         let is_anothers = |key: &ServiceKey| claims.is_anothers(key, Some(&name));
         record.finish(entries, is_anothers, &mut plan);
+        record.finish_ranges(client_ranges, &mut plan);
+        self.host_ports.change(host_ports, record.host_ports());
+        self.vips.change(&name, &record.vips, &vips);
+        plan.touched = record.vips.iter().chain(vips.keys()).copied().collect();
+        record.vips = vips.into_keys().collect();
         record.totals = record.count();
         record.totals.add(&no_local);
         self.totals.add(&record.totals);
@@ -121,6 +136,7 @@ impl Balancer {
         if let Some(found) = self.adopted.find(key, ours.keys()) {
             record.frontends.extend(found.frontends.into_iter().map(|(k, v)| (k, Some(v))));
             record.garbage.extend(found.garbage);
+            record.ranges.extend(found.ranges.into_iter().map(|key| (key, true)));
             return found.list;
         }
         self.last_id += 1;
@@ -143,38 +159,6 @@ impl Balancer {
         }
         classes
     }
-}
-
-/// What `services` holds for one frontend.
-fn value(service: &model::Service, list: &List, ranges: Ranges, kind: ServiceKind) -> Service {
-    let (outside, inside) = match kind {
-        // Not served to the outside: a packet for it that comes in from there is not ours.
-        ServiceKind::ClusterIp => (SlotRange::default(), ranges.under(service.internal_policy)),
-        _ => (ranges.under(service.external_policy), ranges.cluster),
-    };
-    let mut flags = 0;
-    if ranges.cluster.count > 0 {
-        flags |= SERVICE_HAS_ENDPOINTS;
-    }
-    if service.affinity_timeout.is_some() {
-        flags |= SERVICE_AFFINITY;
-    }
-    Service {
-        id: list.id,
-        generation: list.generation,
-        outside,
-        inside,
-        flags,
-        kind: kind as u8,
-        algorithm: 0,
-        affinity_timeout: service.affinity_timeout.map_or(0, seconds),
-        maglev_offset: 0,
-        maglev_size: 0,
-    }
-}
-
-fn seconds(seconds: u32) -> u32 {
-    ticks(Duration::from_secs(seconds.into()))
 }
 
 fn count_no_local(service: &model::Service, ranges: Ranges, totals: &mut Totals) {

@@ -7,7 +7,10 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::support::{Kernel, endpoint, http, ip, name, service, slice, writes};
-use crate::abi::{Addr, SERVICE_HAS_ENDPOINTS, ServiceKey, ServiceKind, TargetStatus};
+use crate::abi::{
+    Addr, SERVICE_HAS_ENDPOINTS, SERVICE_SOURCE_RANGES, ServiceKey, ServiceKind, SourceRangeKey,
+    TargetStatus, VIP_CLUSTER_IP, VIP_EXTERNAL, VIP_FOREIGN,
+};
 use crate::lb::frontends::{families, frontends};
 use crate::model::{
     Endpoint, EndpointSlice, IngressAddress, Protocol, Service, ServiceType, TrafficPolicy,
@@ -34,6 +37,7 @@ fn any_service() -> impl Strategy<Value = Service> {
     let kind =
         select(vec![ServiceType::ClusterIp, ServiceType::NodePort, ServiceType::LoadBalancer]);
     let proto = select(vec![Protocol::Tcp, Protocol::Udp]);
+    let range = select(vec!["10.0.0.0/8", "192.0.2.7/32", "2001:db8::/32"]);
     (
         0..NAMES.len(),
         prop::collection::btree_set(vip, 1..3),
@@ -42,9 +46,10 @@ fn any_service() -> impl Strategy<Value = Service> {
         policy(),
         kind,
         proto,
-        any::<bool>(),
+        (any::<bool>(), prop::collection::btree_set(range, 0..3), any::<bool>()),
     )
-        .prop_map(|(of, vips, ports, internal, external, kind, proto, shared)| {
+        .prop_map(|(of, vips, ports, internal, external, kind, proto, more)| {
+            let (shared, ranges, foreign) = more;
             // Cluster IPs differ by service, so that only external addresses are fought for.
             let mut service = service(NAMES[of], &[]);
             service.cluster_ips = vips
@@ -66,6 +71,8 @@ fn any_service() -> impl Strategy<Value = Service> {
             service.r#type = kind;
             service.internal_policy = internal;
             service.external_policy = external;
+            service.source_ranges = ranges.iter().map(|text| text.parse().unwrap()).collect();
+            service.load_balancer_class = foreign.then(|| "example.com/lb".into());
             if shared {
                 service.external_ips = vec![ip("192.0.2.1")];
                 service.ingress = vec![IngressAddress { ip: ip("192.0.2.2"), proxied: false }];
@@ -178,6 +185,7 @@ impl World {
         let found: BTreeSet<ServiceKey> = kernel.tables.services.keys().copied().collect();
         assert_eq!(found, expected);
         self.check_nothing_is_left_over(kernel);
+        self.check_addresses(kernel);
     }
 
     /// Somebody who asks for `key` has it, and if it is this service, with the right endpoints.
@@ -211,15 +219,46 @@ impl World {
         assert_eq!(flags & SERVICE_HAS_ENDPOINTS != 0, !cluster.is_empty());
     }
 
+    /// Every address of a frontend and every range of a guarded list, and no other.
+    fn check_addresses(&self, kernel: &Kernel) {
+        let mut vips: BTreeMap<Addr, u32> = BTreeMap::new();
+        let mut ranges = BTreeSet::new();
+        for (key, value) in &kernel.tables.services {
+            let list = kernel.balancer.lists().find(|list| list.id == value.id).unwrap();
+            let service = &self.services[&*list.service.name];
+            let flags = match ServiceKind::from_number(value.kind).unwrap() {
+                ServiceKind::NodePort => continue,
+                ServiceKind::ClusterIp => VIP_CLUSTER_IP,
+                ServiceKind::LoadBalancer => {
+                    let of = |range: &&ipnet::IpNet| range.addr().is_ipv6() == list.v6;
+                    let all = service.source_ranges.iter().filter(of);
+                    let keys: Vec<_> =
+                        all.map(|range| SourceRangeKey::new(list.id, *range)).collect();
+                    let guarded = value.flags & SERVICE_SOURCE_RANGES != 0;
+                    assert_eq!(guarded, !keys.is_empty(), "{key:?}");
+                    ranges.extend(keys);
+                    let foreign = service.load_balancer_class.is_some();
+                    VIP_EXTERNAL | if foreign { VIP_FOREIGN } else { 0 }
+                }
+                _ => VIP_EXTERNAL,
+            };
+            *vips.entry(key.vip).or_default() |= flags;
+        }
+        let found = kernel.tables.vips.iter().map(|(addr, vip)| (*addr, vip.flags));
+        assert_eq!(found.collect::<BTreeMap<_, _>>(), vips);
+        assert_eq!(kernel.tables.source_ranges, ranges);
+    }
+
     fn check_nothing_is_left_over(&self, kernel: &Kernel) {
         let tables = &kernel.tables;
         let slots: usize = kernel.balancer.lists().map(|list| list.slots.len()).sum();
         assert_eq!(tables.backends.len(), slots);
         let mut used = BTreeSet::new();
-        for backend in tables.backends.values() {
+        for (key, backend) in &tables.backends {
             assert!(used.insert(backend.target), "target {} has two backends", backend.target);
             let state = tables.targets[&backend.target];
             assert_eq!(state.epoch, backend.target_epoch);
+            assert_eq!(u32::from(state.slot), key.slot, "of target {}", backend.target);
             assert!(
                 state.status == TargetStatus::Active as u8
                     || state.status == TargetStatus::Terminating as u8

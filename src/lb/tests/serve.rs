@@ -35,7 +35,7 @@ fn what_is_switched_off_leaves_the_tables_and_comes_back() {
 
     let internal = Serve { external: false, ..everything.clone() };
     assert_eq!(served(&mut kernel, internal).0, ["ClusterIP", "NodePort"]);
-    let none = Serve { node_ports: None, external: false };
+    let none = Serve { node_ports: None, external: false, ..everything.clone() };
     assert_eq!(served(&mut kernel, none), (vec!["ClusterIP"], vec![]));
 
     let narrow = Serve { node_ports: Some(31000..=32000), ..everything.clone() };

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::abi::{Backend, BackendKey, ServiceKey, SlotRange};
+use crate::abi::{Addr, Backend, BackendKey, ServiceKey, SlotRange};
 use crate::lb::{Actual, Balancer, Context, Gone, Plan, Target, Write};
 use crate::model::{
     Endpoint, EndpointSlice, ObjectName, Protocol, Service, ServicePort, ServiceType, SlicePort,
@@ -35,6 +35,7 @@ pub(super) fn service(of: &str, cluster_ips: &[&str]) -> Service {
         internal_policy: TrafficPolicy::Cluster,
         affinity_timeout: None,
         source_ranges: vec![],
+        load_balancer_class: None,
         health_check_node_port: None,
         distribution: None,
         annotations: Default::default(),
@@ -140,12 +141,18 @@ impl Kernel {
             Write::RemoveBackend { .. } => {
                 self.tables.services.keys().for_each(|key| self.check(*key));
             }
-            Write::Target { .. } | Write::Backend { .. } | Write::RemoveService { .. } => {}
+            Write::RemoveVip { addr } => {
+                let uses = |key: &&ServiceKey| key.vip == addr;
+                assert_eq!(self.tables.services.keys().find(uses), None, "{addr} is in use");
+            }
+            _ => {}
         }
     }
 
     fn check(&self, key: ServiceKey) {
         let value = self.tables.services[&key];
+        let wildcard = key.vip == Addr::V4_WILDCARD || key.vip == Addr::V6_WILDCARD;
+        assert!(wildcard || self.tables.vips.contains_key(&key.vip), "no vip for {key:?}");
         for range in [value.inside, value.outside] {
             self.slots(value.id, value.generation, range);
         }
@@ -188,7 +195,7 @@ fn balancer(targets: u32) -> Balancer {
 
 /// All writes of a batch, in the order in which the agent carries them out.
 pub(super) fn writes(plans: &[Plan]) -> Vec<Write> {
-    (0..5)
+    (0..6)
         .flat_map(|phase| plans.iter().filter_map(move |p| p.phases().nth(phase)))
         .flatten()
         .copied()

@@ -8,7 +8,7 @@ use prometheus::IntCounterVec;
 
 use super::{Metrics, Stage};
 use crate::abi::{Counter, Hook, Outcome};
-use crate::agent::status::Status;
+use crate::agent::status::{Source, Status};
 use crate::datapath::Maps;
 
 impl Metrics {
@@ -65,10 +65,17 @@ impl Metrics {
             self.kp_no_local.with_label_values(&[policy]).set(ports as i64);
         }
 
-        for gauges in [&self.source_connected, &self.source_problems, &self.verifier] {
+        let changing = [
+            &self.source_connected,
+            &self.source_problems,
+            &self.source_server_in_use,
+            &self.verifier,
+        ];
+        for gauges in changing {
             gauges.reset();
         }
         for source in &status.sources {
+            self.take_servers(source);
             let label = [source.name.as_str()];
             self.source_connected.with_label_values(&label).set(source.connected.into());
             self.source_problems.with_label_values(&label).set(source.problems.len() as i64);
@@ -81,6 +88,18 @@ impl Metrics {
         for program in &status.programs {
             let instructions = program.verified_instructions as i64;
             self.verifier.with_label_values(&[program.name.as_str()]).set(instructions);
+        }
+    }
+
+    fn take_servers(&self, source: &Source) {
+        for server in &source.servers {
+            let label = [server.url.as_str()];
+            self.source_server_in_use.with_label_values(&label).set(server.in_use.into());
+            set(&self.source_server_failures, &label, server.failures);
+        }
+        for trouble in &source.troubles {
+            let labels = [trouble.kind.as_str(), trouble.reason.as_str()];
+            set(&self.source_troubles, &labels, trouble.count);
         }
     }
 

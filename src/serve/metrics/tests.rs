@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::abi::{Counter, Hook, Outcome};
-use crate::agent::status::{Feature, MapFill, Source, Status};
+use crate::agent::status::{Feature, MapFill, Server, Source, Status, Trouble};
 
 fn value<'a>(page: &'a str, series: &str) -> &'a str {
     let line =
@@ -79,9 +79,19 @@ fn the_status_shows_as_gauges_and_what_is_gone_disappears() {
     let mode = "culvert_feature_info{effective=\"SNAT\",feature=\"Mode\",requested=\"DSR\"}";
     assert_eq!(value(&page, mode), "1");
 
+    let server =
+        |url: &str, in_use, failures| Server { url: url.into(), in_use, failures, problem: None };
+    status.sources[0].servers = vec![server("https://a", false, 3), server("https://b", true, 0)];
+    let trouble = Trouble { kind: "Pod".into(), reason: "forbidden".into(), count: 2 };
+    status.sources[0].troubles = vec![trouble];
     status.sources[0].name = "kube https://b".into();
     let page = metrics.page(&status, &[]).unwrap();
-    assert!(!page.contains("https://a"), "{page}");
+    assert!(!page.contains("source=\"kube https://a"), "{page}");
+    assert_eq!(value(&page, "culvert_source_server_in_use{server=\"https://a\"}"), "0");
+    assert_eq!(value(&page, "culvert_source_server_in_use{server=\"https://b\"}"), "1");
+    assert_eq!(value(&page, "culvert_source_server_failures_total{server=\"https://a\"}"), "3");
+    let trouble = "culvert_source_troubles_total{kind=\"Pod\",reason=\"forbidden\"}";
+    assert_eq!(value(&page, trouble), "2");
 }
 
 #[test]

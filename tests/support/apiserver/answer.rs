@@ -30,6 +30,9 @@ pub async fn answer(
         future::pending::<()>().await;
     }
     tokio::time::sleep(manners.delay).await;
+    if let Some(status) = manners.broken {
+        return Ok(failure(status, "InternalError", "etcd is away", json!({})));
+    }
     if let Some(token) = manners.token {
         let given = request.headers().get(header::AUTHORIZATION).map(|value| value.as_bytes());
         if given != Some(format!("Bearer {token}").as_bytes()) {
@@ -37,6 +40,9 @@ pub async fn answer(
         }
     }
     let path = request.uri().path();
+    if path == "/readyz" {
+        return Ok(respond(StatusCode::OK, Full::from("ok").boxed()));
+    }
     let Some(resource) = Resource::ALL.into_iter().find(|resource| resource.path() == path) else {
         let message = "the server could not find the requested resource";
         return Ok(failure(404, "NotFound", message, json!({})));

@@ -2,7 +2,7 @@
 //! Golden text against the lines of notes S001 and S004.
 
 use super::*;
-use crate::agent::status::{Features, MapFill, NodePort, Program, Source, Sync};
+use crate::agent::status::{Features, MapFill, NodePort, Program, Source, Sync, Sysctl};
 
 pub(in crate::cli::status) fn status() -> Status {
     let on = || Feature::switch(true);
@@ -15,7 +15,7 @@ pub(in crate::cli::status) fn status() -> Status {
             name: "kube https://10.0.0.1:6443".into(),
             connected: true,
             synced: true,
-            problems: Vec::new(),
+            ..Source::default()
         }],
         features: Features {
             kube_proxy_replacement: Feature::as_requested("True"),
@@ -58,6 +58,11 @@ pub(in crate::cli::status) fn status() -> Status {
         }],
         cgroup_root: "/run/culvert/cgroupv2".into(),
         sync: Sync { services: 2, frontends: 5, backends: 4, ..Sync::default() },
+        sysctls: vec![Sysctl {
+            key: "net.ipv4.ip_forward".into(),
+            old: "0".into(),
+            new: "1".into(),
+        }],
         maps: vec![MapFill { name: "services".into(), entries: 5, max_entries: 65536 }],
         programs: vec![Program { name: "from_netdev".into(), verified_instructions: 1234 }],
         ..Status::default()
@@ -113,6 +118,32 @@ fn what_is_wrong_is_on_top_or_called_a_problem() {
         "Problem:                 eth0: no program attached\n",
         "Problem:                 web.yaml: no port\n",
         "4 backend slots, 3 not written yet\n",
+    ] {
+        assert!(text.contains(line), "no `{line}` in\n{text}");
+    }
+}
+
+#[test]
+fn several_api_servers_each_have_a_line() {
+    let mut status = status();
+    let server = |url: &str, in_use, problem: Option<&str>| Server {
+        url: url.into(),
+        in_use,
+        failures: 0,
+        problem: problem.map(str::to_owned),
+    };
+    status.sources[0].servers = vec![server("https://a:6443", true, None)];
+    assert!(!lines(&status).contains("API server:"));
+    status.sources[0].servers = vec![
+        server("https://a:6443", false, Some("connection refused")),
+        server("https://b:6443", true, None),
+        server("https://c:6443", false, None),
+    ];
+    let text = lines(&status);
+    for line in [
+        "API server:              Left aside (connection refused)   https://a:6443\n",
+        "API server:              In use   https://b:6443\n",
+        "API server:              Standing by   https://c:6443\n",
     ] {
         assert!(text.contains(line), "no `{line}` in\n{text}");
     }

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `settings.host_ports`: how many wildcard frontends lie outside the NodePort range. While it is
+//! 0, packets are spared their lookup; so it rises before the first and falls after the last.
+
+use super::plan::{Plan, Write};
+
+#[derive(Debug, Default)]
+pub(super) struct HostPortCount {
+    counted: u32,
+    /// None: a write failed.
+    written: Option<u32>,
+    /// What an earlier agent wrote, until its frontends are pruned.
+    least: u32,
+}
+
+impl HostPortCount {
+    pub(super) fn adopt(&mut self, found: u32) {
+        (self.written, self.least) = (Some(found), found);
+    }
+
+    /// A service had `before` of them and has `after` now.
+    pub(super) fn change(&mut self, before: u32, after: u32) {
+        self.counted = self.counted - before + after;
+    }
+
+    pub(super) fn settle(&mut self, plans: &mut [Plan]) {
+        let count = self.counted.max(self.least);
+        let Some(first) = plans.first_mut() else { return };
+        if self.written == Some(count) {
+            return;
+        }
+        let falls = self.written.is_some_and(|written| count < written);
+        let phase = if falls { &mut first.gone } else { &mut first.prepare };
+        phase.push(Write::HostPorts { count });
+        self.written = Some(count);
+    }
+
+    /// What an earlier agent wrote is gone.
+    pub(super) fn prune(&mut self, plan: &mut Plan) {
+        self.least = 0;
+        self.settle(std::slice::from_mut(plan));
+    }
+
+    pub(super) fn doubt(&mut self, plan: &Plan) {
+        let mut writes = plan.prepare.iter().chain(&plan.gone);
+        if writes.any(|write| matches!(write, Write::HostPorts { .. })) {
+            self.written = None;
+        }
+    }
+}

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Map `vips`: every address with an exact frontend, counted over the services that use it.
+//!
+//! An address is written before the first frontend on it and removed after the last. Whether it
+//! stays is known only once the whole batch is planned: one service may take an address over that
+//! another gives up.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::plan::{Plan, Write};
+use crate::abi::{Addr, Vip};
+use crate::model::ObjectName;
+
+#[derive(Debug, Default)]
+pub(super) struct Vips {
+    /// Who uses an address, and which `VIP_*` each asks for.
+    users: HashMap<Addr, Vec<(ObjectName, u32)>>,
+    /// The flags in the map. None: a write failed, so what the map holds is not known.
+    written: HashMap<Addr, Option<u32>>,
+    /// There may be frontends that no service has: nothing is removed until they are pruned.
+    orphans: bool,
+}
+
+impl Vips {
+    pub(super) fn adopt(&mut self, found: &BTreeMap<Addr, Vip>) {
+        self.orphans = true;
+        self.written = found.iter().map(|(addr, vip)| (*addr, Some(vip.flags))).collect();
+    }
+
+    /// `name` used `before` and uses `wanted` from now on.
+    pub(super) fn change(
+        &mut self,
+        name: &ObjectName,
+        before: &[Addr],
+        wanted: &BTreeMap<Addr, u32>,
+    ) {
+        for addr in before.iter().filter(|addr| !wanted.contains_key(addr)) {
+            if let Some(users) = self.users.get_mut(addr) {
+                users.retain(|(user, _)| user != name);
+                if users.is_empty() {
+                    self.users.remove(addr);
+                }
+            }
+        }
+        for (addr, flags) in wanted {
+            let users = self.users.entry(*addr).or_default();
+            match users.iter_mut().find(|(user, _)| user == name) {
+                Some((_, old)) => *old = *flags,
+                None => users.push((name.clone(), *flags)),
+            }
+        }
+    }
+
+    /// Adds to a batch's plans what the addresses that they touch need. Every plan that uses an
+    /// address writes it: none may depend on another's success.
+    pub(super) fn settle(&mut self, plans: &mut [Plan]) {
+        let mut fresh = HashSet::new();
+        for plan in plans {
+            for addr in &plan.touched {
+                let users = self.users.get(addr);
+                let wanted = users.map(|all| all.iter().fold(0, |flags, (_, own)| flags | own));
+                let written = self.written.get(addr);
+                match (wanted, written) {
+                    (Some(flags), Some(Some(old))) if flags == *old && !fresh.contains(addr) => {}
+                    (Some(flags), _) => {
+                        fresh.insert(*addr);
+                        self.written.insert(*addr, Some(flags));
+                        plan.prepare.push(Write::Vip { addr: *addr, value: Vip { flags, pad: 0 } });
+                    }
+                    (None, Some(_)) if !self.orphans => {
+                        self.written.remove(addr);
+                        plan.gone.push(Write::RemoveVip { addr: *addr });
+                    }
+                    (None, _) => {}
+                }
+            }
+        }
+    }
+
+    /// Plans the removal of all that nobody uses.
+    pub(super) fn prune(&mut self, plan: &mut Plan) {
+        self.orphans = false;
+        let unused: Vec<Addr> =
+            self.written.keys().filter(|addr| !self.users.contains_key(addr)).copied().collect();
+        for addr in unused {
+            self.written.remove(&addr);
+            plan.gone.push(Write::RemoveVip { addr });
+        }
+    }
+
+    /// What of `plan` arrived is not known: its frontends may still be there.
+    pub(super) fn doubt(&mut self, plan: &Plan) {
+        match &plan.service {
+            None => self.orphans = true,
+            Some(name) => {
+                for addr in &plan.touched {
+                    let users = self.users.entry(*addr).or_default();
+                    if users.iter().all(|(user, _)| user != name) {
+                        users.push((name.clone(), 0));
+                    }
+                }
+            }
+        }
+        for write in plan.prepare.iter().chain(&plan.gone) {
+            if let Write::Vip { addr, .. } | Write::RemoveVip { addr } = write {
+                self.written.insert(*addr, None);
+            }
+        }
+    }
+}

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Random packets through every entry program, and an independent model of what may come out.
+//!
+//! A frame that comes out is the input untouched, the input on its way to the next hop, a translation
+//! that the services allow or that undoes an earlier one, or an answer to its sender; anything else
+//! fails with the seed that makes it again. `FUZZ_PACKETS` says how many packets a program gets,
+//! `FUZZ_SEED` where the random numbers start. Needs root.
+
+#![allow(clippy::unwrap_used)] // A test says so when it cannot go on.
+
+#[expect(dead_code, reason = "shared with the kernel tests, of which this needs a part")]
+#[path = "support"]
+mod support {
+    pub mod netns;
+    pub mod node;
+    pub mod objects;
+    pub mod packet;
+    pub mod pins;
+}
+
+#[path = "fuzz"]
+mod fuzz {
+    mod answer;
+    mod build;
+    mod judge;
+    mod random;
+    mod run;
+    mod view;
+    mod world;
+}
