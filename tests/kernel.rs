@@ -48,5 +48,7 @@ mod kernel {
     mod vips;
     mod wire;
     mod xdp;
+    mod xdp_attach;
     mod xdp_up;
+    mod xdp_wire;
 }

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::block_in_place;
 
 use super::Command;
+use super::acceleration::Acceleration;
 use super::checks::Checks;
 use super::endpoints::{Conflist, Endpoints};
 use super::features;
@@ -45,6 +46,7 @@ pub struct Inputs {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Task {
     Network,
+    Acceleration,
     Routes,
     DetachOthers,
     CniConfiguration,
@@ -54,6 +56,7 @@ impl Task {
     fn subject(self) -> &'static str {
         match self {
             Self::Network => "network devices",
+            Self::Acceleration => "XDP acceleration",
             Self::Routes => "routes to pods",
             Self::DetachOthers => "devices that are no longer ours",
             Self::CniConfiguration => "CNI configuration",
@@ -69,6 +72,7 @@ pub struct Core {
     pub sync: ServiceSync,
     pub endpoints: Endpoints,
     pub uplinks: Uplinks,
+    pub acceleration: Acceleration,
     pub nodes: Nodes,
     /// None: connected UDP sockets outlive their backend here.
     pub reaper: Option<Reaper>,
@@ -94,7 +98,8 @@ impl Core {
         let mut publish = Instant::now();
         loop {
             let now = Instant::now();
-            let due = [self.sync.due(now), self.retries.next(), Some(publish)];
+            let due =
+                [self.sync.due(now), self.retries.next(), self.acceleration.due(), Some(publish)];
             let due = due.into_iter().flatten().min().unwrap_or(now);
             // What other nodes say of themselves all the time is no reason to report anew.
             let mut moved = true;
@@ -193,6 +198,9 @@ impl Core {
     /// Returns whether there was any.
     async fn work(&mut self, view: &View) -> bool {
         let now = Instant::now();
+        if self.acceleration.due().is_some_and(|due| due <= now) {
+            self.retries.now(Task::Acceleration);
+        }
         let tasks = self.retries.due(now);
         let mut worked = !tasks.is_empty();
         for task in tasks {
@@ -231,7 +239,12 @@ impl Core {
                 if first {
                     self.retries.now(Task::DetachOthers);
                 }
+                self.retries.now(Task::Acceleration);
                 self.retries.now(Task::Routes);
+            }
+            Task::Acceleration => {
+                let now = Instant::now();
+                block_in_place(|| self.acceleration.step(view, &self.datapath, now))?;
             }
             Task::Routes => {
                 let direct = self.config.routing_mode == RoutingMode::Native
@@ -319,6 +332,7 @@ impl Core {
             synced: self.sync.listed(),
             view,
             attached: self.uplinks.attached(),
+            acceleration: &self.acceleration,
             pod_cidrs: self.nodes.pod_cidrs(&self.config.node_name),
             endpoints: &self.endpoints,
             totals: self.sync.balancer().totals(),
@@ -346,6 +360,9 @@ impl Core {
             if attached.problem.is_some() {
                 waiting.push(format!("programs on device `{name}`"));
             }
+        }
+        for (name, reason) in self.acceleration.missing() {
+            waiting.push(format!("XDP on device `{name}` ({reason})"));
         }
         waiting
     }

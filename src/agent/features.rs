@@ -3,8 +3,9 @@
 
 use anyhow::{Result, ensure};
 
+use super::acceleration::Acceleration;
 use super::status::{Feature, Features};
-use crate::config::{Acceleration, Algorithm, Config, KubeProxyReplacement, LbMode, RoutingMode};
+use crate::config::{Algorithm, Config, KubeProxyReplacement, LbMode, RoutingMode};
 use crate::datapath::probe::Probe;
 use crate::lb::{Context, Serve};
 
@@ -76,11 +77,7 @@ pub fn of(config: &Config, probe: &Probe, socket_lb: bool) -> Features {
         },
         session_affinity: Feature::absent(LATER),
         nat46x64: Feature::absent(LATER),
-        xdp_acceleration: match config.load_balancer.acceleration {
-            Acceleration::Disabled => Feature::as_requested("Disabled"),
-            Acceleration::Native => Feature::instead("Native", "Disabled", LATER),
-            Acceleration::BestEffort => Feature::instead("Best-Effort", "Disabled", LATER),
-        },
+        xdp_acceleration: Acceleration::new(config.load_balancer.acceleration).feature(),
         cluster_ip: Feature::switch(true),
         node_port: served(config.node_port.enabled),
         load_balancer: served(config.external_ips),

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use ipnet::IpNet;
 use tokio::sync::watch;
 
+use super::acceleration::Acceleration;
 use super::endpoints::Endpoints;
 use super::status::{self, Status};
 use super::uplinks::Attached;
@@ -42,6 +43,7 @@ pub struct Now<'a> {
     pub synced: bool,
     pub view: &'a View,
     pub attached: &'a BTreeMap<String, Attached>,
+    pub acceleration: &'a Acceleration,
     pub pod_cidrs: &'a [IpNet],
     pub endpoints: &'a Endpoints,
     pub totals: Totals,
@@ -71,6 +73,11 @@ impl Report {
         status.problems.extend(now.problems.into_iter().map(problem));
         status.sources = vec![source(now.source, now.synced)];
         status.devices = devices(now.view, now.attached, now.mechanism, now.node_ips);
+        for device in &mut status.devices {
+            let (word, problem) = now.acceleration.of_device(&device.name);
+            (device.acceleration, device.acceleration_problem) = (word.into(), problem.into());
+        }
+        status.features.xdp_acceleration = now.acceleration.feature();
         status.pod_cidrs = now.pod_cidrs.iter().map(IpNet::to_string).collect();
         status.endpoints = now
             .endpoints
@@ -165,6 +172,8 @@ fn devices(
             direct_routing: direct(*ifindex),
             attached: if on { mechanism.to_owned() } else { String::new() },
             problem: problem.unwrap_or_default(),
+            acceleration: String::new(),
+            acceleration_problem: String::new(),
         }
     };
     view.uplinks.iter().map(device).collect()

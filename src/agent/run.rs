@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{broadcast, mpsc, watch};
 
+use super::acceleration::Acceleration;
 use super::background;
 use super::checks::Checks;
 use super::core::{Core, Inputs};
@@ -94,6 +95,8 @@ pub async fn run(config: Config) -> Result<()> {
         datapath.detach_cgroup()?;
     }
 
+    let acceleration = Acceleration::new(config.load_balancer.acceleration);
+    acceleration.start(&datapath)?;
     let uplinks = Uplinks::adopt(&maps)?;
     let context = features::context(&config);
     let sync = ServiceSync::adopt(Arc::clone(&maps), context, &uplinks.targets())?;
@@ -172,6 +175,7 @@ pub async fn run(config: Config) -> Result<()> {
         sync,
         endpoints,
         uplinks,
+        acceleration,
         nodes: Nodes::new(native),
         reaper,
         routes,

@@ -163,7 +163,7 @@ pub struct Features {
     pub backend_selection: Feature,
     pub session_affinity: Feature,
     pub nat46x64: Feature,
-    /// `Disabled`, `Native` or `Best-Effort`.
+    /// `Disabled`, `Native`, `Partial` (some devices only), `Best-Effort` or `Generic`.
     pub xdp_acceleration: Feature,
     pub cluster_ip: Feature,
     pub node_port: Feature,
@@ -238,6 +238,12 @@ pub struct Device {
     /// Why they do not.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub problem: String,
+    /// Who runs the driver hook: `native`, `generic`, or empty where tc serves alone.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub acceleration: String,
+    /// Why it is not better, where it was asked for.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub acceleration_problem: String,
 }
 
 /// How far map content is behind the sources.

@@ -115,7 +115,7 @@ keys! {
     "loadBalancer.algorithm", "load-balancer-algorithm" => load_balancer.algorithm;
         "How a backend is chosen; this version has `random`"
     "loadBalancer.acceleration", "load-balancer-acceleration" => load_balancer.acceleration;
-        "Whether the driver hook (XDP) serves; this version serves in tc, also with `best-effort`"
+        "Whether the driver hook (XDP) of external devices serves: on each (`native`) or where it can"
     "loadBalancer.dsrDispatch", "load-balancer-dsr-dispatch" => load_balancer.dsr_dispatch;
         "How a direct server return request names its service; without effect in mode `snat`"
     "loadBalancer.sourceRangesAllTypes", "load-balancer-source-ranges-all-types" =>

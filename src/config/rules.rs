@@ -2,9 +2,7 @@
 //! What cannot be combined, and what this version does not do. One table each.
 
 use super::resolve::{Error, Given};
-use super::{
-    Acceleration, Algorithm, Config, DsrDispatch, KubeProxyReplacement, LbMode, RoutingMode, keys,
-};
+use super::{Algorithm, Config, DsrDispatch, KubeProxyReplacement, LbMode, RoutingMode, keys};
 
 /// Two keys whose values contradict each other.
 struct Rule {
@@ -139,10 +137,6 @@ const MISSING: &[Missing] = &[
     Missing {
         key: "loadBalancer.algorithm",
         asked: |c| c.load_balancer.algorithm != Algorithm::Random,
-    },
-    Missing {
-        key: "loadBalancer.acceleration",
-        asked: |c| c.load_balancer.acceleration == Acceleration::Native,
     },
     Missing {
         key: "loadBalancer.dsrDispatch",

@@ -72,10 +72,14 @@ words! {
 
 words! {
     /// Whether the driver hook serves.
-    Acceleration, "disabled|native|best-effort" {
+    Acceleration, "disabled|native|best-effort|testing-only-generic" {
         Disabled = "disabled",
+        /// On every external device; the agent is not ready without.
         Native = "native",
+        /// Where the driver can; tc serves the other devices.
         BestEffort = "best-effort",
+        /// In the kernel's own hook, which no driver must support.
+        TestingOnlyGeneric = "testing-only-generic",
     }
 }
 

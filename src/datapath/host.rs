@@ -87,6 +87,17 @@ pub fn limit_heap() {
     }
 }
 
+/// Packets that a device of the calling thread's network namespace has received so far.
+pub fn received(device: &str) -> io::Result<u64> {
+    let text = std::fs::read_to_string("/proc/thread-self/net/dev")?;
+    let counters = text.lines().find_map(|line| {
+        line.trim_start().strip_prefix(device)?.strip_prefix(':')?.split_whitespace().nth(1)
+    });
+    counters
+        .and_then(|packets| packets.parse().ok())
+        .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+}
+
 /// Gives memory that a burst of work has freed back to the kernel; glibc keeps it otherwise.
 pub fn trim_heap() {
     #[cfg(target_env = "gnu")]

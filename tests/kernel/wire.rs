@@ -99,7 +99,7 @@ impl Wires {
     }
 }
 
-fn mac(ns: &NetNs, device: &str) -> [u8; 6] {
+pub(super) fn mac(ns: &NetNs, device: &str) -> [u8; 6] {
     let shown = ns.run(|| {
         std::process::Command::new("ip").args(["-br", "link", "show", device]).output().unwrap()
     });
