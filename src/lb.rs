@@ -26,6 +26,7 @@ mod objects;
 mod plan;
 mod record;
 mod targets;
+mod topology;
 mod value;
 mod vips;
 

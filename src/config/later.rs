@@ -43,6 +43,13 @@ pub(super) fn meaning(name: &str, value: &str) -> Meaning {
             _ => Meaning::Unknown,
         };
     }
+    if name == "bpf.disableExternalIPMitigation" {
+        return match value {
+            "true" => Meaning::Old { key: "externalIPs.servedInside", value: "true" },
+            "false" => Meaning::Nothing,
+            _ => Meaning::Unknown,
+        };
+    }
     match LATER.iter().find(|(later, _)| *later == name) {
         Some((_, harmless)) if *harmless == value => Meaning::Nothing,
         Some(_) => Meaning::NotSupported,

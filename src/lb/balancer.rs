@@ -67,6 +67,8 @@ pub struct Balancer {
     totals: Totals,
     /// Services that did not get all their endpoints in, with how many are out.
     short: BTreeMap<ObjectName, usize>,
+    /// What else is wrong with a service, said when it was planned.
+    faults: BTreeMap<ObjectName, Vec<String>>,
 }
 
 impl Balancer {
@@ -85,6 +87,7 @@ impl Balancer {
             last_id: 0,
             totals: Totals::default(),
             short: BTreeMap::new(),
+            faults: BTreeMap::new(),
         }
     }
 
@@ -108,13 +111,18 @@ impl Balancer {
         &self.context
     }
 
-    /// Touches every service when something changed.
+    /// Touches the services that the change is about.
     pub fn set_context(&mut self, context: Context) {
-        if self.context != context {
-            self.context = context;
-            let all: Vec<ObjectName> = self.objects.names().cloned().collect();
-            self.objects.dirty.extend(all);
-        }
+        let before = std::mem::replace(&mut self.context, context);
+        let now = &self.context;
+        let touched: Vec<ObjectName> = if (&before.node, &before.serve) != (&now.node, &now.serve) {
+            self.objects.names().cloned().collect()
+        } else if before.zone != now.zone {
+            self.objects.hinted().cloned().collect()
+        } else {
+            return;
+        };
+        self.objects.dirty.extend(touched);
     }
 
     /// Returns whether anything changed; so do the other changes.
@@ -257,14 +265,13 @@ impl Balancer {
             subject: format!("Service {name}"),
             message: format!("{out} endpoints find no place in the maps; serve fewer endpoints"),
         });
-        let services = self.objects.names().filter_map(|name| self.objects.service(name));
-        let out_of_range = services.flat_map(|service| {
-            self.context.serve.out_of_range(service).map(move |port| Problem {
-                subject: format!("Service {}", service.name),
-                message: format!("NodePort {port} lies outside `nodePort.range`; widen that"),
+        let faults = self.faults.iter().flat_map(|(name, messages)| {
+            messages.iter().map(move |message| Problem {
+                subject: format!("Service {name}"),
+                message: message.clone(),
             })
         });
-        conflicts.chain(short).chain(out_of_range).collect()
+        conflicts.chain(short).chain(faults).collect()
     }
 
     /// Every list that is written, in no order.

@@ -24,11 +24,12 @@ pub struct Serve {
 }
 
 impl Serve {
-    /// NodePorts of the service that the range leaves out although NodePorts are served.
-    pub(super) fn out_of_range(&self, service: &Service) -> impl Iterator<Item = u16> {
+    /// What of the service cannot be served although services like it are.
+    pub(super) fn faults(&self, service: &Service) -> impl Iterator<Item = String> {
         let range = self.node_ports.as_ref();
         let ports = service.ports.iter().filter_map(node_port_of(service));
-        ports.filter(move |port| range.is_some_and(|range| !range.contains(port)))
+        let outside = ports.filter(move |port| range.is_some_and(|range| !range.contains(port)));
+        outside.map(|port| format!("NodePort {port} lies outside `nodePort.range`; widen that"))
     }
 }
 

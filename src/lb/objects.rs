@@ -25,6 +25,15 @@ impl Objects {
         self.services.keys()
     }
 
+    /// Services of which a slice has hints for zones, each once or more.
+    pub(super) fn hinted(&self) -> impl Iterator<Item = &ObjectName> {
+        let hinted = |slice: &&EndpointSlice| {
+            slice.endpoints.iter().any(|endpoint| !endpoint.hint_zones.is_empty())
+        };
+        let slices = self.slices.values().filter(hinted).map(|slice| &slice.service);
+        slices.filter(|service| self.services.contains_key(*service))
+    }
+
     /// The slices of `service`, ordered by name.
     pub(super) fn slices(&self, service: &ObjectName) -> impl Iterator<Item = &EndpointSlice> {
         let names = self.slices_of.get(service).map_or(&[][..], Vec::as_slice);

@@ -4,6 +4,7 @@
 mod random;
 mod serve;
 mod support;
+mod topology;
 
 use crate::abi::{
     Addr, BACKEND_LOCAL, BACKEND_NOT_READY, BACKEND_TERMINATING, SERVICE_AFFINITY,

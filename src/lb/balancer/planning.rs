@@ -66,6 +66,7 @@ impl Balancer {
         let mut record = self.records.remove(&name).unwrap_or_default();
         self.totals.subtract(&record.totals);
         self.short.remove(&name);
+        self.faults.remove(&name);
         let host_ports = record.host_ports();
 
         let mut stale = std::mem::take(&mut record.lists);
@@ -75,6 +76,10 @@ impl Balancer {
         let mut no_local = Totals::default();
         let objects = std::mem::take(&mut self.objects);
         if let Some(service) = objects.service(&name) {
+            let faults: Vec<String> = self.context.serve.faults(service).collect();
+            if !faults.is_empty() {
+                self.faults.insert(name.clone(), faults);
+            }
             for v6 in families(service) {
                 for port in &service.ports {
                     let key = ListKey { port: port.port, protocol: port.protocol, v6 };
@@ -83,7 +88,7 @@ impl Balancer {
                     }
                     let mut ours = frontends(service, port, v6, &self.context.serve);
                     ours.retain(|key, _| self.claims.owner(key) == Some(&name));
-                    let wanted = candidates(objects.slices(&name), port, v6, &self.context.node);
+                    let wanted = candidates(objects.slices(&name), port, v6, &self.context);
                     let mut list = match stale.iter().position(|list| list.key == key) {
                         Some(place) => stale.swap_remove(place),
                         None => self.start_list(key, &ours, &mut record),
