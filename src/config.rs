@@ -47,6 +47,8 @@ pub struct Config {
     pub external_ips: bool,
     /// Serve externalIPs that the node does not own to pods and the node itself too.
     pub external_ips_inside: bool,
+    /// Serve `hostPort` of pods.
+    pub host_port: bool,
     pub load_balancer: LoadBalancer,
     pub socket_lb: SocketLb,
     pub routing_mode: RoutingMode,
@@ -206,6 +208,7 @@ impl Default for Config {
             },
             external_ips: true,
             external_ips_inside: false,
+            host_port: true,
             load_balancer: LoadBalancer {
                 mode: LbMode::Snat,
                 algorithm: Algorithm::Random,

@@ -16,6 +16,7 @@
 //! Work grows with the change, not with the cluster.
 
 mod adopt;
+mod annotations;
 mod balancer;
 mod claims;
 mod endpoints;
@@ -23,8 +24,11 @@ mod frontends;
 mod host_ports;
 mod list;
 mod objects;
+mod owner;
 mod plan;
+mod pods;
 mod record;
+mod selector;
 mod targets;
 mod topology;
 mod value;
@@ -32,6 +36,7 @@ mod vips;
 
 pub use balancer::{Balancer, Context, ListView};
 pub use frontends::Serve;
+pub use owner::Owner;
 pub use plan::{Actual, GRACE, Gone, Plan, Totals, Write};
 pub use targets::{Target, TargetsFull};
 

@@ -117,6 +117,8 @@ keys! {
     "externalIPs.servedInside", "external-ips-served-inside" => external_ips_inside;
         "Serve externalIPs that the node does not own to pods and to the node itself too: whoever \
          may create Services can then take the traffic to any address (CVE-2020-8554)"
+    "hostPort.enabled", "host-port-enabled" => host_port;
+        "Serve `hostPort` of pods; the CNI plugin `portmap` is then not needed"
     "loadBalancer.mode", "load-balancer-mode" => load_balancer.mode;
         "How requests reach backends on other nodes; this version has `snat`"
     "loadBalancer.algorithm", "load-balancer-algorithm" => load_balancer.algorithm;

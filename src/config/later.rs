@@ -30,7 +30,6 @@ const LATER: &[(&str, &str)] = &[
     ("enableIPv6BIGTCP", "false"),
     ("enableIPv4BIGTCP", "false"),
     ("nat46x64Gateway.enabled", "false"),
-    ("hostPort.enabled", "false"),
     ("tunnelProtocol", ""),
 ];
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use crate::abi::{Addr, ServiceKey, ServiceKind};
-use crate::model::{Service, ServicePort, ServiceType};
+use crate::model::{Protocol, Service, ServicePort, ServiceType};
 
 /// Which frontends besides ClusterIPs are served. What is not here goes to nobody's list: another
 /// proxy may have it.
@@ -16,6 +16,7 @@ pub struct Serve {
     pub node_ports: Option<RangeInclusive<u16>>,
     /// externalIPs and LoadBalancer addresses.
     pub external: bool,
+    pub host_ports: bool,
     /// loadBalancerSourceRanges also guard NodePorts and externalIPs.
     pub source_ranges_all_types: bool,
     /// Values of `spec.loadBalancerClass` whose load balancers leave the address to us. An address
@@ -74,4 +75,14 @@ pub(super) fn frontends(
         add(wildcard, node_port, ServiceKind::NodePort);
     }
     found
+}
+
+/// `10.0.0.1:80/TCP`, or `*:30080/TCP` for a wildcard.
+pub(super) fn frontend_name(key: &ServiceKey) -> String {
+    let protocol = Protocol::from_number(key.proto).map_or("?", Protocol::name);
+    match key.vip.ip() {
+        ip if ip.is_unspecified() => format!("*:{}/{protocol}", key.port),
+        std::net::IpAddr::V6(ip) => format!("[{ip}]:{}/{protocol}", key.port),
+        ip => format!("{ip}:{}/{protocol}", key.port),
+    }
 }

@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use super::annotations::Annotations;
+use super::owner::Owner;
 use crate::model::{EndpointSlice, ObjectName, Service};
 
 #[derive(Debug, Default)]
@@ -11,7 +13,7 @@ pub(super) struct Objects {
     slices: HashMap<ObjectName, EndpointSlice>,
     /// Slice names by the service they are labelled with, sorted.
     slices_of: HashMap<ObjectName, Vec<ObjectName>>,
-    pub(super) dirty: BTreeSet<ObjectName>,
+    pub(super) dirty: BTreeSet<Owner>,
     /// Trigger times of the slices changed since their service was planned.
     triggered: BTreeMap<ObjectName, Vec<i128>>,
 }
@@ -34,6 +36,12 @@ impl Objects {
         slices.filter(|service| self.services.contains_key(*service))
     }
 
+    /// Services that only some nodes serve, by their labels.
+    pub(super) fn selective(&self) -> impl Iterator<Item = &ObjectName> {
+        let all = self.services.values();
+        all.filter(|service| Annotations::of(service).0.is_selective()).map(|service| &service.name)
+    }
+
     /// The slices of `service`, ordered by name.
     pub(super) fn slices(&self, service: &ObjectName) -> impl Iterator<Item = &EndpointSlice> {
         let names = self.slices_of.get(service).map_or(&[][..], Vec::as_slice);
@@ -49,7 +57,7 @@ impl Objects {
         if self.services.get(&service.name) == Some(&service) {
             return false;
         }
-        self.dirty.insert(service.name.clone());
+        self.dirty.insert(service.name.clone().into());
         self.services.insert(service.name.clone(), service);
         true
     }
@@ -57,7 +65,7 @@ impl Objects {
     pub(super) fn remove_service(&mut self, name: &ObjectName) -> bool {
         let known = self.services.remove(name).is_some();
         if known {
-            self.dirty.insert(name.clone());
+            self.dirty.insert(name.clone().into());
         }
         known
     }
@@ -122,7 +130,7 @@ impl Objects {
     /// A slice may come before its service: then there is nothing to plan yet.
     fn touch(&mut self, service: &ObjectName) {
         if self.services.contains_key(service) {
-            self.dirty.insert(service.clone());
+            self.dirty.insert(service.clone().into());
         }
     }
 }

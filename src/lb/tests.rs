@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Single behaviours of the balancer; `random` holds the properties.
 
+mod annotations;
+mod host_ports;
 mod random;
 mod serve;
 mod support;
@@ -215,7 +217,7 @@ fn a_change_of_one_service_writes_nothing_for_another() {
     kernel.balancer.set_slice(slice("b", vec![endpoint("10.1.0.2")]));
     let plans = kernel.balancer.plan(10);
     assert_eq!(plans.len(), 1);
-    assert_eq!(plans[0].service, Some(name("b")));
+    assert_eq!(plans[0].owner, Some(name("b").into()));
 }
 
 #[test]
@@ -318,7 +320,7 @@ fn a_restart_with_the_same_objects_writes_nothing() {
     for plan in kernel.balancer.plan(10) {
         assert!(plan.is_empty(), "{plan:?}");
     }
-    assert!(kernel.balancer.prune().is_empty());
+    assert!(kernel.balancer.prune(true).is_empty());
     assert_eq!(kernel.tables, before);
 }
 
