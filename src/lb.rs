@@ -16,6 +16,7 @@
 //! Work grows with the change, not with the cluster.
 
 mod adopt;
+mod annotations;
 mod balancer;
 mod claims;
 mod endpoints;
@@ -24,15 +25,20 @@ mod health;
 mod host_ports;
 mod list;
 mod objects;
+mod owner;
 mod plan;
+mod pods;
 mod record;
+mod selector;
 mod targets;
+mod topology;
 mod value;
 mod vips;
 
 pub use balancer::{Balancer, Context, ListView};
 pub use frontends::Serve;
 pub use health::HealthCheck;
+pub use owner::Owner;
 pub use plan::{Actual, GRACE, Gone, Plan, Totals, Trigger, Write};
 pub use targets::{Target, TargetsFull};
 

@@ -159,16 +159,24 @@ impl Core {
                 }
                 changed
             }
-            // Host ports and egress policies will look at pods.
-            Kind::Pod => false,
+            Kind::Pod => {
+                let changed = self.sync.change(change) > 0;
+                if changed {
+                    self.health.queued();
+                    self.queued.get_or_insert_with(Instant::now);
+                }
+                changed
+            }
         };
         changed || listed
     }
 
     fn node_changed(&mut self) {
         let this = self.config.node_name.clone();
-        let zone = self.nodes.get(&this).and_then(|node| node.zone()).map(Arc::from);
-        self.sync.set_context(Context { zone, ..features::context(&self.config) });
+        let node = self.nodes.get(&this);
+        let zone = node.and_then(|node| node.zone()).map(Arc::from);
+        let labels = node.map(|node| node.labels.clone()).unwrap_or_default();
+        self.sync.set_context(Context { zone, labels, ..features::context(&self.config) });
         self.health.node_leaving(self.nodes.leaving(&this));
         self.endpoints.set_pod_cidrs(self.nodes.pod_cidrs(&this));
         let node_ips = self.nodes.addresses(&this);

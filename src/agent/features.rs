@@ -18,6 +18,7 @@ pub fn context(config: &Config) -> Context {
     let serve = Serve {
         node_ports: (replaces && config.node_port.enabled).then_some(range.min..=range.max),
         external: replaces && config.external_ips,
+        host_ports: replaces && config.host_port,
         source_ranges_all_types: config.load_balancer.source_ranges_all_types,
         classes: config.load_balancer.classes.clone(),
     };
@@ -82,7 +83,7 @@ pub fn of(config: &Config, probe: &Probe, socket_lb: bool) -> Features {
         node_port: served(config.node_port.enabled),
         load_balancer: served(config.external_ips),
         external_ips: served(config.external_ips),
-        host_port: Feature::absent(LATER),
+        host_port: served(config.host_port),
         routing: match config.routing_mode {
             RoutingMode::Native => Feature::as_requested("Native"),
             RoutingMode::Tunnel => Feature::instead("Tunnel", "Native", LATER),

@@ -15,6 +15,7 @@ use super::endpoints::Endpoints;
 use super::status::{self, Status};
 use super::uplinks::Attached;
 use crate::abi::OWNED_NODEPORT;
+use crate::config::NodePortAddresses;
 use crate::datapath::Maps;
 use crate::datapath::netlink::View;
 use crate::lb::{Balancer, Totals};
@@ -126,7 +127,11 @@ impl Report {
 }
 
 /// What the keeper of health check ports is to answer. `addresses`: `nodePort.addresses`.
-pub(super) fn checked(balancer: &Balancer, addresses: &[IpNet], view: &View) -> keeper::State {
+pub(super) fn checked(
+    balancer: &Balancer,
+    addresses: &NodePortAddresses,
+    view: &View,
+) -> keeper::State {
     let owned = view.owned.iter().filter(|(_, owned)| owned.flags & OWNED_NODEPORT != 0);
     let services = balancer.health_checks().into_iter().map(|check| keeper::Checked {
         namespace: check.service.namespace.to_string(),
@@ -138,10 +143,9 @@ pub(super) fn checked(balancer: &Balancer, addresses: &[IpNet], view: &View) -> 
         // Judged anew whenever the keeper is told.
         healthy: true,
         // Any address will do where no choice was made, also one that the node gets later.
-        addresses: if addresses.is_empty() {
-            Vec::new()
-        } else {
-            owned.map(|(address, _)| address.ip()).collect()
+        addresses: match addresses {
+            NodePortAddresses::Nets(nets) if nets.is_empty() => Vec::new(),
+            _ => owned.map(|(address, _)| address.ip()).collect(),
         },
         services: services.collect(),
     }

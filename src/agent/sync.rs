@@ -15,8 +15,8 @@ use super::retry::Retries;
 use crate::abi::{BackendKey, GoneTarget};
 use crate::datapath::Maps;
 use crate::datapath::map::Error;
-use crate::lb::{Balancer, Context, GRACE, Plan, Target, TargetsFull, Trigger, Write};
-use crate::model::{Change, Kind, Object, ObjectKey, ObjectName, Problem, Protocol};
+use crate::lb::{Balancer, Context, GRACE, Owner, Plan, Target, TargetsFull, Trigger, Write};
+use crate::model::{Change, Kind, Object, ObjectKey, Problem, Protocol};
 
 /// A burst is gathered for at most this long; the first change after a pause acts at once.
 const GATHER: Duration = Duration::from_millis(50);
@@ -40,7 +40,7 @@ pub struct Step {
 /// Work that is tried again.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Work {
-    Service(ObjectName),
+    Service(Owner),
     Prune,
     Removals,
 }
@@ -98,6 +98,8 @@ impl ServiceSync {
             Change::Set(Object::Slice(slice)) => self.balancer.set_slice(slice),
             Change::Removed(ObjectKey::Service(name)) => self.balancer.remove_service(&name),
             Change::Removed(ObjectKey::Slice(name)) => self.balancer.remove_slice(&name),
+            Change::Set(Object::Pod(pod)) => self.balancer.set_pod(pod),
+            Change::Removed(ObjectKey::Pod(name)) => self.balancer.remove_pod(&name),
             Change::Listed(kind, objects) => return self.list(kind, objects),
             Change::Set(_) | Change::Removed(_) => false,
         };
@@ -105,7 +107,10 @@ impl ServiceSync {
     }
 
     fn list(&mut self, kind: Kind, objects: Vec<Object>) -> usize {
-        self.listed.insert(kind);
+        if self.listed.insert(kind) && kind == Kind::Pod {
+            // What an earlier agent wrote of hostPorts can go only now.
+            self.pruned = false;
+        }
         let objects = objects.into_iter();
         match kind {
             Kind::Service => self.balancer.list_services(
@@ -118,7 +123,12 @@ impl ServiceSync {
                     .filter_map(|o| if let Object::Slice(s) = o { Some(s) } else { None })
                     .collect(),
             ),
-            Kind::Node | Kind::Pod => 0,
+            Kind::Pod => self.balancer.list_pods(
+                objects
+                    .filter_map(|o| if let Object::Pod(p) = o { Some(p) } else { None })
+                    .collect(),
+            ),
+            Kind::Node => 0,
         }
     }
 
@@ -171,7 +181,7 @@ impl ServiceSync {
             }
             if self.balancer.pending() == 0 && !self.pruned {
                 self.pruned = true;
-                let plan = self.balancer.prune();
+                let plan = self.balancer.prune(self.listed.contains(&Kind::Pod));
                 self.write(vec![plan], now, &mut step);
             }
         }
@@ -191,7 +201,7 @@ impl ServiceSync {
                 epoch: gone.target_epoch,
                 pad: 0,
             }));
-            step.applied += usize::from(plan.service.is_some());
+            step.applied += usize::from(plan.owner.is_some());
             step.triggered.extend(plan.triggered);
             let slots = plan.later.iter().filter_map(|write| match write {
                 Write::RemoveBackend { key } => Some(*key),
@@ -201,11 +211,11 @@ impl ServiceSync {
             if !slots.is_empty() {
                 self.removals.push((written + GRACE, slots));
             }
-            self.retries.done(&plan.service.map_or(Work::Prune, Work::Service));
+            self.retries.done(&plan.owner.map_or(Work::Prune, Work::Service));
         }
         for refused in outcome.refused {
             step.failed += 1;
-            let work = refused.plan.service.clone().map_or(Work::Prune, Work::Service);
+            let work = refused.plan.owner.clone().map_or(Work::Prune, Work::Service);
             let reason = chain(&*refused.error);
             tracing::warn!(?work, error = %reason, "map write refused");
             self.retries.failed(work, reason, now);
@@ -261,7 +271,7 @@ impl ServiceSync {
     /// What is not as the sources ask, and why.
     pub fn problems(&self) -> Vec<Problem> {
         // A full map keeps many services waiting: one line, with the first of them.
-        let mut waiting: BTreeMap<&str, Vec<&ObjectName>> = BTreeMap::new();
+        let mut waiting: BTreeMap<&str, Vec<&Owner>> = BTreeMap::new();
         for (work, reason) in self.retries.reasons() {
             if let Work::Service(name) = work {
                 waiting.entry(reason).or_default().push(name);
@@ -273,7 +283,7 @@ impl ServiceSync {
                 1 => reason.to_owned(),
                 count => format!("{reason}; {count} services wait, this one first"),
             };
-            Problem { subject: format!("Service {}", names[0]), message }
+            Problem { subject: names[0].to_string(), message }
         }));
         let others = self.retries.reasons().filter_map(|(work, reason)| {
             let subject = match work {

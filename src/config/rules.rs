@@ -51,6 +51,11 @@ const RULES: &[Rule] = &[
         why: "`false` leaves the host's sockets to kube-proxy; use `partial` to take them over",
     },
     Rule {
+        keys: ["kubeProxyReplacement", "hostPort.enabled"],
+        broken: |c, _| c.kube_proxy_replacement == KubeProxyReplacement::False && c.host_port,
+        why: "`false` leaves hostPorts to `portmap`; use `partial` to take them over",
+    },
+    Rule {
         keys: ["socketLB.hostNamespaceOnly", "socketLB.enabled"],
         broken: |c, _| c.socket_lb.host_namespace_only && !c.socket_lb.enabled,
         why: "without socket load-balancing there is nothing to limit to the host",

@@ -141,6 +141,34 @@ impl Value for PortRange {
     }
 }
 
+/// Which addresses of the node serve NodePorts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NodePortAddresses {
+    /// The first InternalIP of each family, as kube-proxy's nftables mode does without being told.
+    Primary,
+    /// Those inside; empty: all.
+    Nets(Vec<IpNet>),
+}
+
+impl Value for NodePortAddresses {
+    const KIND: &'static str = "primary|LIST";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        match text.trim() {
+            "primary" => Ok(Self::Primary),
+            // The API's word for all addresses of a family is its zero CIDR.
+            nets => Vec::parse(nets).map(Self::Nets),
+        }
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::Primary => "primary".to_owned(),
+            Self::Nets(nets) => nets.show(),
+        }
+    }
+}
+
 impl Value for bool {
     const KIND: &'static str = "true|false";
 

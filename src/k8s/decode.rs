@@ -26,7 +26,8 @@ pub(super) const HEADLESS: &str = "service.kubernetes.io/headless";
 /// Names another proxy than the cluster's default one.
 pub(super) const PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
 /// Annotations under these prefixes are kept: our own, and those people bring along.
-const ANNOTATIONS: [&str; 4] = ["culvert.io/", "service.cilium.io/", "io.cilium/", "cilium.io/"];
+const ANNOTATIONS: [&str; 5] =
+    ["culvert.io/", "service.culvert.io/", "service.cilium.io/", "io.cilium/", "cilium.io/"];
 
 /// What became of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]

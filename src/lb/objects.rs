@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use super::annotations::Annotations;
+use super::owner::Owner;
 use super::plan::Trigger;
 use crate::model::{EndpointSlice, ObjectName, Service};
 
@@ -12,7 +14,7 @@ pub(super) struct Objects {
     slices: HashMap<ObjectName, EndpointSlice>,
     /// Slice names by the service they are labelled with, sorted.
     slices_of: HashMap<ObjectName, Vec<ObjectName>>,
-    pub(super) dirty: BTreeSet<ObjectName>,
+    pub(super) dirty: BTreeSet<Owner>,
     /// Services with a `healthCheckNodePort`.
     pub(super) checked: BTreeSet<ObjectName>,
     /// Trigger times of the slices changed since their service was planned.
@@ -29,6 +31,21 @@ impl Objects {
 
     pub(super) fn names(&self) -> impl Iterator<Item = &ObjectName> {
         self.services.keys()
+    }
+
+    /// Services of which a slice has hints for zones, each once or more.
+    pub(super) fn hinted(&self) -> impl Iterator<Item = &ObjectName> {
+        let hinted = |slice: &&EndpointSlice| {
+            slice.endpoints.iter().any(|endpoint| !endpoint.hint_zones.is_empty())
+        };
+        let slices = self.slices.values().filter(hinted).map(|slice| &slice.service);
+        slices.filter(|service| self.services.contains_key(*service))
+    }
+
+    /// Services that only some nodes serve, by their labels.
+    pub(super) fn selective(&self) -> impl Iterator<Item = &ObjectName> {
+        let all = self.services.values();
+        all.filter(|service| Annotations::of(service).0.is_selective()).map(|service| &service.name)
     }
 
     /// The slices of `service`, ordered by name.
@@ -50,7 +67,7 @@ impl Objects {
         if self.services.get(&service.name) == Some(&service) {
             return false;
         }
-        self.dirty.insert(service.name.clone());
+        self.dirty.insert(service.name.clone().into());
         if service.health_check_node_port.is_some() {
             self.checked.insert(service.name.clone());
         } else {
@@ -64,7 +81,7 @@ impl Objects {
         let known = self.services.remove(name).is_some();
         if known {
             self.checked.remove(name);
-            self.dirty.insert(name.clone());
+            self.dirty.insert(name.clone().into());
         }
         known
     }
@@ -133,7 +150,7 @@ impl Objects {
     /// A slice may come before its service: then there is nothing to plan yet.
     fn touch(&mut self, service: &ObjectName) {
         if self.services.contains_key(service) {
-            self.dirty.insert(service.clone());
+            self.dirty.insert(service.clone().into());
         }
     }
 }

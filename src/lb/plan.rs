@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::list::Garbage;
+use super::owner::Owner;
 use crate::abi::{
     Addr, Backend, BackendKey, Service, ServiceKey, SourceRangeKey, TargetState, Vip,
 };
-use crate::model::ObjectName;
 
 /// How long slots stay after the last frontend has left them: a packet that read the frontend just
 /// before the flip still finds its slot.
@@ -80,8 +80,8 @@ pub struct Trigger {
 /// [`super::Balancer`] with `applied` or `failed`.
 #[derive(Debug, Default)]
 pub struct Plan {
-    /// None: orphans, which no service owns.
-    pub service: Option<ObjectName>,
+    /// None: orphans, which nobody owns.
+    pub owner: Option<Owner>,
     pub prepare: Vec<Write>,
     pub remove: Vec<Write>,
     /// New slot numbers of targets that stay. Until `flip`, a client's affinity to one of them

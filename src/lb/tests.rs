@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Single behaviours of the balancer; `random` holds the properties.
 
+mod annotations;
 mod health;
+mod host_ports;
 mod random;
 mod serve;
 mod support;
+mod topology;
 
 use crate::abi::{
     Addr, BACKEND_LOCAL, BACKEND_NOT_READY, BACKEND_TERMINATING, SERVICE_AFFINITY,
@@ -215,7 +218,7 @@ fn a_change_of_one_service_writes_nothing_for_another() {
     kernel.balancer.set_slice(slice("b", vec![endpoint("10.1.0.2")]));
     let plans = kernel.balancer.plan(10);
     assert_eq!(plans.len(), 1);
-    assert_eq!(plans[0].service, Some(name("b")));
+    assert_eq!(plans[0].owner, Some(name("b").into()));
 }
 
 #[test]
@@ -318,7 +321,7 @@ fn a_restart_with_the_same_objects_writes_nothing() {
     for plan in kernel.balancer.plan(10) {
         assert!(plan.is_empty(), "{plan:?}");
     }
-    assert!(kernel.balancer.prune().is_empty());
+    assert!(kernel.balancer.prune(true).is_empty());
     assert_eq!(kernel.tables, before);
 }
 

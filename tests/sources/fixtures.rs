@@ -174,6 +174,7 @@ fn the_listed_nodes_and_pods_are_understood() {
         Decoded::Ours(Object::Pod(Pod {
             name: ObjectName::new("shop", name),
             uid: uid.into(),
+            created: 1_795_179_157,
             node: Some(node.into()),
             ips: vec![ip.parse().unwrap()],
             host_network: false,

@@ -99,6 +99,12 @@ fn older_spellings_work_and_warn() {
     assert!(!config.node_port.enabled && !config.external_ips && !config.socket_lb.enabled);
     assert!(!config.node_port.bind_protection);
     assert!(file("kubeProxyReplacement: partial\nnodePort: {enabled: false}").resolve().is_ok());
+
+    let config = file("bpf: {disableExternalIPMitigation: true}").resolve().unwrap();
+    assert!(config.external_ips_inside);
+    assert_eq!(config.warnings.len(), 1, "{:?}", config.warnings);
+    let config = file("bpf: {disableExternalIPMitigation: false}").resolve().unwrap();
+    assert!(!config.external_ips_inside && config.warnings.is_empty());
 }
 
 #[test]

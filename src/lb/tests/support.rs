@@ -7,8 +7,8 @@ use std::sync::Arc;
 use crate::abi::{Addr, Backend, BackendKey, ServiceKey, SlotRange};
 use crate::lb::{Actual, Balancer, Context, Gone, Plan, Target, Write};
 use crate::model::{
-    Endpoint, EndpointSlice, ObjectName, Protocol, Service, ServicePort, ServiceType, SlicePort,
-    TrafficPolicy,
+    Endpoint, EndpointSlice, HostPort, ObjectName, Pod, Protocol, Service, ServicePort,
+    ServiceType, SlicePort, TrafficPolicy,
 };
 
 pub(super) fn ip(text: &str) -> IpAddr {
@@ -82,6 +82,26 @@ impl EndpointSlice {
     }
 }
 
+/// A pod of this node whose container's port 80/TCP is `port` of the node.
+pub(super) fn pod(of: &str, address: &str, host_ip: Option<&str>, port: u16) -> Pod {
+    Pod {
+        name: name(of),
+        uid: of.to_owned(),
+        created: 0,
+        node: Some("here".to_owned()),
+        ips: vec![ip(address)],
+        host_network: false,
+        finished: false,
+        host_ports: vec![HostPort {
+            host_ip: host_ip.map(ip),
+            host_port: port,
+            container_port: 80,
+            protocol: Protocol::Tcp,
+        }],
+        annotations: Default::default(),
+    }
+}
+
 /// A balancer and the tables it writes.
 pub(super) struct Kernel {
     pub(super) balancer: Balancer,
@@ -119,7 +139,7 @@ impl Kernel {
     }
 
     pub(super) fn prune(&mut self) {
-        let plan = self.balancer.prune();
+        let plan = self.balancer.prune(true);
         self.apply(vec![plan]);
     }
 
