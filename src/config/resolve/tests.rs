@@ -139,10 +139,6 @@ fn what_is_wrong_is_named() {
             "`loadBalancer.algorithm: maglev` is not supported by this version",
         ),
         (
-            "loadBalancer: {acceleration: native}",
-            "`loadBalancer.acceleration: native` is not supported by this version",
-        ),
-        (
             "loadBalancer: {dsrDispatch: ipip}",
             "`loadBalancer.dsrDispatch: ipip` is not supported by this version",
         ),
@@ -181,6 +177,10 @@ fn every_rule_names_both_keys() {
         (
             "{kubeProxyReplacement: false, socketLB: {enabled: true}}",
             ["kubeProxyReplacement: false", "socketLB.enabled: true"],
+        ),
+        (
+            "{kubeProxyReplacement: false, hostPort: {enabled: true}}",
+            ["kubeProxyReplacement: false", "hostPort.enabled: true"],
         ),
         (
             "{kubeProxyReplacement: partial, socketLB: {enabled: false, hostNamespaceOnly: true}}",
