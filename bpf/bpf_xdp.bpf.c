@@ -6,17 +6,28 @@
  * untouched: bpf_host reaches the same verdict for it.
  */
 #define CTX struct xdp_md
-#define ctx_input(ctx) ((ctx)->ingress_ifindex)
+/* Not that of the context where the frame has a tag. */
+#define ctx_input(ctx) scratch_input()
 
 #include "lib/common.h"
+#include "lib/scratch.h"
+
+static __always_inline __u32 scratch_input(void)
+{
+	const struct scratch *scratch = scratch_get();
+
+	return scratch ? scratch->packet.input : 0;
+}
+
 #include "lib/xdp_open.h"
 
-static __always_inline int enter_driver(struct xdp_md *ctx, struct packet *packet, const bool v6)
+static __always_inline int enter_driver(struct xdp_md *ctx, struct packet *packet, __u32 l3_off,
+					const bool v6)
 {
 	__u32 len;
 	int action;
 
-	if (!xdp_parse(ctx, packet, &len, v6))
+	if (!xdp_parse(ctx, packet, &len, l3_off, v6))
 		return XDP_PASS;
 	action = xdp_forward(ctx, packet, len, v6);
 	if (action != VERDICT_NONE)
@@ -42,17 +53,21 @@ static __always_inline int finish(struct xdp_md *ctx, const struct packet *packe
 SEC("xdp")
 int xdp_entry(struct xdp_md *ctx)
 {
-	struct packet packet = {.key.zone = ZONE_WIRE};
+	struct packet packet = {.key.zone = ZONE_WIRE, .input = ctx->ingress_ifindex};
 	const struct ethhdr *eth = xdp_data(ctx);
+	__u32 l3_off = ETH_HLEN;
 	int action = XDP_PASS;
+	__be16 proto;
 
 	if ((void *)(eth + 1) > xdp_data_end(ctx))
 		return XDP_PASS;
-	/* A tag is for a VLAN device above this one, which has programs itself. */
-	if (eth->h_proto == bpf_htons(ETH_P_IP))
-		action = enter_driver(ctx, &packet, false);
-	else if (eth->h_proto == bpf_htons(ETH_P_IPV6))
-		action = enter_driver(ctx, &packet, true);
+	proto = eth->h_proto;
+	if (xdp_is_tag(proto))
+		proto = xdp_untag(ctx, &packet, &l3_off);
+	if (proto == bpf_htons(ETH_P_IP))
+		action = enter_driver(ctx, &packet, l3_off, false);
+	else if (proto == bpf_htons(ETH_P_IPV6))
+		action = enter_driver(ctx, &packet, l3_off, true);
 	return finish(ctx, &packet, action);
 }
 

@@ -50,5 +50,6 @@ mod kernel {
     mod xdp;
     mod xdp_attach;
     mod xdp_up;
+    mod xdp_vlan;
     mod xdp_wire;
 }

@@ -36,6 +36,7 @@ struct packet {
 	__u8 fragment;
 	__u8 pad;
 	__u32 service; /* whose it is, once that is known */
+	__u32 input;   /* driver hook: the device it is for, which may be a VLAN's */
 };
 
 /*

@@ -17,9 +17,10 @@
  * How the driver hook sends a frame to @flow's next hop: XDP_TX, XDP_REDIRECT, or XDP_PASS where it
  * cannot. Frames that a switch floods must not be sent on by everyone who gets them.
  */
-static __always_inline int xdp_way(const struct xdp_md *ctx, const struct flow *flow)
+static __always_inline int xdp_way(const struct xdp_md *ctx, const struct packet *packet,
+				   const struct flow *flow)
 {
-	const __u32 input = ctx->ingress_ifindex;
+	const __u32 input = packet->input;
 	const struct xdp_device *device;
 	void *data;
 
@@ -29,6 +30,7 @@ static __always_inline int xdp_way(const struct xdp_md *ctx, const struct flow *
 			return XDP_PASS;
 		return XDP_TX;
 	}
+	/* A VLAN's tag fits no other device; VLAN devices are not in `xdp_devices`. */
 	device = xdp_device_lookup(input);
 	data = xdp_data(ctx);
 	if (!device || data + ETH_ALEN > xdp_data_end(ctx) || !xdp_mac_equal(data, device->mac))
@@ -59,10 +61,10 @@ static __always_inline bool xdp_established(const struct packet *packet, const s
 }
 
 /* Writes @flow into the frame and sends it by @way. Returns the XDP action. */
-static __always_inline int xdp_send(const struct xdp_md *ctx, const struct flow *flow, int way,
-				    __u8 proto, const bool v6)
+static __always_inline int xdp_send(const struct xdp_md *ctx, const struct packet *packet,
+				    const struct flow *flow, int way, const bool v6)
 {
-	if (!xdp_rewrite(ctx, flow, proto, v6))
+	if (!xdp_rewrite(ctx, packet, flow, v6))
 		return XDP_PASS;
 	return way == XDP_TX ? XDP_TX : bpf_redirect(flow->ifindex, 0);
 }
@@ -89,8 +91,8 @@ static __always_inline int xdp_forward(const struct xdp_md *ctx, struct packet *
 	if (!settings || !xdp_established(packet, flow, clock_ticks(), settings->route_epoch) ||
 	    !xdp_sendable(flow, len, packet->ttl))
 		return XDP_PASS;
-	way = xdp_way(ctx, flow);
+	way = xdp_way(ctx, packet, flow);
 	if (way == XDP_PASS)
 		return XDP_PASS;
-	return xdp_send(ctx, flow, way, packet->key.proto, v6);
+	return xdp_send(ctx, packet, flow, way, v6);
 }

@@ -45,10 +45,10 @@ static __always_inline int xdp_open(struct xdp_md *ctx, const struct packet *pac
 	forward = &scratch->forward;
 	if (!xdp_sendable(forward, len, packet->ttl))
 		return XDP_PASS;
-	way = xdp_way(ctx, forward);
+	way = xdp_way(ctx, packet, forward);
 	if (way == XDP_PASS || flow_open(ctx))
 		return XDP_PASS;
 	if (addr_is_v4(&packet->key.saddr))
-		return xdp_send(ctx, forward, way, packet->key.proto, false);
-	return xdp_send(ctx, forward, way, packet->key.proto, true);
+		return xdp_send(ctx, packet, forward, way, false);
+	return xdp_send(ctx, packet, forward, way, true);
 }

@@ -3,12 +3,17 @@
  * Reads and rewrites a frame in the driver hook, where there is no skb: no helper knows its
  * checksum, which is complete because it came over a wire.
  *
- * Only the plain case is here. Whatever has options, extension headers, fragments or a tag goes up.
+ * Only the plain case is here. Whatever has options, extension headers or fragments goes up.
  */
 #pragma once
 
 #include "packet.h"
 #include "rewrite.h"
+#include "xdp_device.h"
+
+#define XDP_TAG_LEN 4
+#define XDP_TAGS_OFFSET (2 * ETH_ALEN)
+#define XDP_TAG_MASK 0xffff0fff /* leaves out priority and drop eligibility */
 
 /* Words of a frame, whose structs promise no alignment. */
 typedef __u16 __attribute__((may_alias)) xdp_u16;
@@ -36,9 +41,14 @@ static __always_inline void *xdp_data_end(const struct xdp_md *ctx)
 	return end;
 }
 
-static __always_inline __u32 xdp_l4_off(const bool v6)
+static __always_inline __u32 xdp_l3_len(const bool v6)
 {
-	return ETH_HLEN + (v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));
+	return v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr);
+}
+
+static __always_inline bool xdp_is_tag(__be16 proto)
+{
+	return proto == bpf_htons(ETH_P_8021Q) || proto == bpf_htons(ETH_P_8021AD);
 }
 
 static __always_inline bool xdp_mac_equal(const void *a, const void *b)
@@ -56,19 +66,48 @@ static __always_inline void xdp_addr_v6(struct addr *addr, const void *v6)
 }
 
 /*
- * Fills @packet and @len, the IP packet's length, and returns true where the frame is a plain one
- * with ports.
+ * Reads up to two VLAN tags and leaves in @packet for which device the frame is. Returns the
+ * protocol behind them, and in @l3_off where that starts; 0 where nobody here has that VLAN.
  */
-static __always_inline bool xdp_parse(const struct xdp_md *ctx, struct packet *packet, __u32 *len,
-				      const bool v6)
+static __always_inline __be16 xdp_untag(const struct xdp_md *ctx, struct packet *packet,
+					__u32 *l3_off)
 {
 	void *data = xdp_data(ctx), *end = xdp_data_end(ctx);
-	void *l4 = data + xdp_l4_off(v6);
+	const xdp_u16 *words = data + XDP_TAGS_OFFSET;
+	struct xdp_vlan_key key = {.parent = ctx->ingress_ifindex};
+	const __u32 *device;
+
+	if (data + ETH_HLEN + 2 * XDP_TAG_LEN > end)
+		return 0;
+	key.outer = ((__u32)bpf_ntohs(words[0]) << 16 | bpf_ntohs(words[1])) & XDP_TAG_MASK;
+	words += 2;
+	*l3_off = ETH_HLEN + XDP_TAG_LEN;
+	if (xdp_is_tag(words[0])) {
+		key.inner = ((__u32)bpf_ntohs(words[0]) << 16 | bpf_ntohs(words[1])) & XDP_TAG_MASK;
+		words += 2;
+		*l3_off = ETH_HLEN + 2 * XDP_TAG_LEN;
+	}
+	device = bpf_map_lookup_elem(&xdp_vlans, &key);
+	if (!device)
+		return 0;
+	packet->input = *device;
+	return words[0];
+}
+
+/*
+ * Fills @packet and @len, the IP packet's length, and returns true where the packet at @l3_off is a
+ * plain one with ports.
+ */
+static __always_inline bool xdp_parse(const struct xdp_md *ctx, struct packet *packet, __u32 *len,
+				      __u32 l3_off, const bool v6)
+{
+	void *l3 = xdp_data(ctx) + l3_off, *end = xdp_data_end(ctx);
+	void *l4 = l3 + xdp_l3_len(v6);
 
 	if (l4 + sizeof(struct udphdr) > end)
 		return false;
 	if (v6) {
-		const struct ipv6hdr *ip = data + ETH_HLEN;
+		const struct ipv6hdr *ip = l3;
 
 		if (ip->version != 6)
 			return false;
@@ -78,7 +117,7 @@ static __always_inline bool xdp_parse(const struct xdp_md *ctx, struct packet *p
 		packet->ttl = ip->hop_limit;
 		*len = bpf_ntohs(ip->payload_len) + sizeof(*ip);
 	} else {
-		const struct iphdr *ip = data + ETH_HLEN;
+		const struct iphdr *ip = l3;
 
 		if (*(const __u8 *)ip != 0x45 ||
 		    (ip->frag_off & bpf_htons(IP_OFFSET_MASK | IP_MORE_FRAGMENTS)))
@@ -90,7 +129,7 @@ static __always_inline bool xdp_parse(const struct xdp_md *ctx, struct packet *p
 		*len = bpf_ntohs(ip->tot_len);
 	}
 	*(xdp_u32 *)&packet->key.sport = *(const xdp_u32 *)l4;
-	packet->l4_off = xdp_l4_off(v6);
+	packet->l4_off = l3_off + xdp_l3_len(v6);
 	if (packet->key.proto == IPPROTO_TCP) {
 		if (l4 + sizeof(struct tcphdr) > end)
 			return false;
@@ -115,16 +154,19 @@ static __always_inline void xdp_checksum(__sum16 *check, const struct flow *flow
 }
 
 /*
- * Makes the frame, which xdp_parse() has passed, carry @flow's rewrite and its MACs, one hop
- * further. Returns false, with nothing written, where it cannot.
+ * Makes the frame of @packet, which xdp_parse() has passed, carry @flow's rewrite and its MACs, one
+ * hop further. Returns false, with nothing written, where it cannot.
  */
-static __always_inline bool xdp_rewrite(const struct xdp_md *ctx, const struct flow *flow,
-					__u8 proto, const bool v6)
+static __always_inline bool xdp_rewrite(const struct xdp_md *ctx, const struct packet *packet,
+					const struct flow *flow, const bool v6)
 {
 	void *data = xdp_data(ctx), *end = xdp_data_end(ctx);
-	void *l4 = data + xdp_l4_off(v6);
+	/* The mask loses nothing, and gives the verifier its bound back. */
+	void *l3 = data + ((packet->l4_off - xdp_l3_len(v6)) & 0x1f);
+	void *l4 = l3 + xdp_l3_len(v6);
+	const __u8 proto = packet->key.proto;
 
-	if (l4 + sizeof(struct udphdr) > end)
+	if (data + ETH_HLEN > end || l4 + sizeof(struct udphdr) > end)
 		return false;
 	if (proto == IPPROTO_TCP) {
 		if (l4 + sizeof(struct tcphdr) > end)
@@ -138,7 +180,7 @@ static __always_inline bool xdp_rewrite(const struct xdp_md *ctx, const struct f
 	*(xdp_u32 *)l4 = *(const xdp_u32 *)&flow->sport;
 
 	if (v6) {
-		struct ipv6hdr *ip = data + ETH_HLEN;
+		struct ipv6hdr *ip = l3;
 		xdp_u64 *addrs = (void *)&ip->saddr;
 
 		addrs[0] = flow->saddr.d[0];
@@ -147,7 +189,7 @@ static __always_inline bool xdp_rewrite(const struct xdp_md *ctx, const struct f
 		addrs[3] = flow->daddr.d[1];
 		ip->hop_limit--;
 	} else {
-		struct iphdr *ip = data + ETH_HLEN;
+		struct iphdr *ip = l3;
 
 		ip->saddr = flow->saddr.w[3];
 		ip->daddr = flow->daddr.w[3];

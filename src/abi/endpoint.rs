@@ -55,6 +55,19 @@ pub struct XdpDevice {
     pub pad: u16,
 }
 
+/// Key of `xdp_vlans`, whose value is an external device's ifindex. A tag is its TPID and, in the
+/// lower half, the VLAN's number (IEEE 802.1Q), in host byte order.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct XdpVlanKey {
+    pub parent: u32,
+    pub outer: u32,
+    /// 0: there is one tag only.
+    pub inner: u32,
+}
+
 /// A cluster IP: unknown ports of it are refused to everyone inside.
 pub const VIP_CLUSTER_IP: u32 = 1 << 0;
 /// Unknown ports are refused only to what the network brings to this node.
@@ -74,6 +87,7 @@ pub struct Vip {
 same_layout!(Endpoint, types::endpoint, [ifindex, mac, host_mac, netns_cookie]);
 same_layout!(Owned, types::owned, [ifindex, flags]);
 same_layout!(XdpDevice, types::xdp_device, [mac, pad]);
+same_layout!(XdpVlanKey, types::xdp_vlan_key, [parent, outer, inner]);
 same_layout!(Vip, types::vip, [flags, pad]);
 same_layout!(
     Uplink,

@@ -2,7 +2,7 @@
 //! The driver hook on external devices: attached one by one, watched for a while, and taken off
 //! again where the device stops receiving. tc serves whatever the driver hook does not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -13,6 +13,12 @@ use crate::abi::XdpDevice;
 use crate::config::Acceleration as Wanted;
 use crate::datapath::netlink::{Link, View};
 use crate::datapath::{Datapath, XdpMode, host};
+
+mod below;
+
+/// Why a device that VLANs lie above is left to tc: their frames would look untagged.
+const STRIPPED: &str = "it takes VLAN tags off before the driver hook sees them; turn that off \
+                        with `ethtool -K` and `rxvlan off`";
 
 /// For how long traffic is looked at before the program is attached.
 const SAMPLE: Duration = Duration::from_secs(1);
@@ -81,12 +87,20 @@ struct Device {
 #[derive(Debug)]
 pub struct Acceleration {
     wanted: Wanted,
+    /// Those with a driver: an external device, or what lies below one that is a VLAN's.
     devices: BTreeMap<String, Device>,
+    /// By the name of an external device, that of its driver's device where it is another.
+    below: BTreeMap<String, String>,
+}
+
+/// The devices whose drivers serve the external devices of `view`.
+pub fn devices(view: &View) -> BTreeSet<String> {
+    below::hosts(view).values().map(|link| link.name.clone()).collect()
 }
 
 impl Acceleration {
     pub fn new(wanted: Wanted) -> Self {
-        Self { wanted, devices: BTreeMap::new() }
+        Self { wanted, devices: BTreeMap::new(), below: BTreeMap::new() }
     }
 
     const fn mode(&self) -> Option<XdpMode> {
@@ -105,6 +119,7 @@ impl Acceleration {
         if self.mode().is_none() {
             datapath.detach_all_xdp()?;
             super::uplinks::reconcile(&datapath.maps().xdp_devices, &BTreeMap::new())?;
+            super::uplinks::reconcile(&datapath.maps().xdp_vlans, &BTreeMap::new())?;
         }
         Ok(())
     }
@@ -121,21 +136,33 @@ impl Acceleration {
     /// A map or a pin cannot be written; devices' own troubles are in their state.
     pub fn step(&mut self, view: &View, datapath: &Datapath, now: Instant) -> Result<()> {
         let Some(mode) = self.mode() else { return Ok(()) };
-        // Who left was taken off with its other programs.
-        self.devices.retain(|name, device| {
-            view.uplinks.get(&device.ifindex).is_some_and(|uplink| uplink.name == *name)
-        });
-        for (&ifindex, uplink) in &view.uplinks {
-            let name = uplink.name.as_str();
-            let seen = || Seen {
-                up: view.links.get(&ifindex).is_some_and(|link| link.up),
-                received: host::received(name).unwrap_or_default(),
-            };
+        let hosts = below::hosts(view);
+        let carriers = below::carriers(view);
+        let (kept, left): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            std::mem::take(&mut self.devices).into_iter().partition(|(name, device)| {
+                hosts.get(&device.ifindex).is_some_and(|link| link.name == *name)
+            });
+        self.devices = kept;
+        for name in left.keys() {
+            datapath.detach_xdp(name)?;
+        }
+        for (ifindex, link) in hosts {
+            let name = link.name.as_str();
+            let seen = || Seen { up: link.up, received: host::received(name).unwrap_or_default() };
             let known = self.devices.get(name);
-            let refused_otherwise = known.is_some_and(|device| {
-                matches!(device.state, State::Off { .. }) && device.mtu != uplink.mtu
+            let stripped =
+                carriers.contains(&ifindex) && host::strips_vlan_tags(name).unwrap_or_default();
+            let refused_otherwise = known.is_some_and(|device| match &device.state {
+                State::Off { reason } => device.mtu != link.mtu || reason == STRIPPED,
+                _ => false,
             });
             let state = match known.map(|device| device.state.clone()) {
+                Some(known @ State::Off { .. }) if stripped => known,
+                _ if stripped => {
+                    datapath.detach_xdp(name)?;
+                    tracing::warn!(device = name, reason = STRIPPED, "no XDP; tc serves");
+                    State::Off { reason: STRIPPED.to_owned() }
+                }
                 None if datapath.has_xdp(ifindex, name) => {
                     // An earlier agent's, which has stood its trial: swapped in place.
                     self.attach(datapath, ifindex, name, mode, State::On)
@@ -158,9 +185,16 @@ impl Acceleration {
                 Some(known) if !refused_otherwise => known,
                 _ => State::Sampled { until: now + SAMPLE, before: seen() },
             };
-            let device = Device { ifindex, mtu: uplink.mtu, state };
+            let device = Device { ifindex, mtu: link.mtu, state };
             self.devices.insert(name.to_owned(), device);
         }
+        self.below = view
+            .uplinks
+            .values()
+            .filter_map(|uplink| {
+                Some((uplink.name.clone(), below::host_of(view, &uplink.name)?.to_owned()))
+            })
+            .collect();
         self.write(view, datapath)
     }
 
@@ -188,10 +222,16 @@ impl Acceleration {
     /// Tells the programs which devices they may send out of.
     fn write(&self, view: &View, datapath: &Datapath) -> Result<()> {
         let attached = self.devices.values().filter(|device| device.state.attached());
+        let attached: BTreeSet<u32> = attached.map(|device| device.ifindex).collect();
+        // Untagged frames are for external devices only.
         let wanted = attached
-            .filter_map(|device| Some((device.ifindex, value(view.links.get(&device.ifindex)?)?)))
+            .iter()
+            .filter(|ifindex| view.uplinks.contains_key(ifindex))
+            .filter_map(|ifindex| Some((*ifindex, value(view.links.get(ifindex)?)?)))
             .collect();
-        super::uplinks::reconcile(&datapath.maps().xdp_devices, &wanted)
+        let maps = datapath.maps();
+        super::uplinks::reconcile(&maps.xdp_devices, &wanted)?;
+        super::uplinks::reconcile(&maps.xdp_vlans, &below::vlans(view, &attached))
     }
 
     /// Devices that `native` promises and that are not served in their driver, with the reason.
@@ -209,6 +249,7 @@ impl Acceleration {
     /// What a device has: the word, and why it has nothing better.
     pub fn of_device(&self, name: &str) -> (&'static str, &str) {
         let Some(mode) = self.mode() else { return ("", "") };
+        let name = self.below.get(name).map_or(name, String::as_str);
         match self.devices.get(name).map(|device| &device.state) {
             Some(State::On) => (mode.name(), ""),
             Some(State::Watched { .. }) => (mode.name(), "being watched"),
@@ -266,7 +307,7 @@ mod tests {
     fn with(wanted: Wanted, states: &[(&str, State)]) -> Acceleration {
         let device = |state: &State| Device { ifindex: 2, mtu: 1500, state: state.clone() };
         let devices = states.iter().map(|(name, state)| ((*name).to_owned(), device(state)));
-        Acceleration { wanted, devices: devices.collect() }
+        Acceleration { wanted, devices: devices.collect(), below: BTreeMap::new() }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::block_in_place;
 
 use super::Command;
-use super::acceleration::Acceleration;
+use super::acceleration::{self, Acceleration};
 use super::checks::Checks;
 use super::endpoints::{Conflist, Endpoints};
 use super::features;
@@ -263,7 +263,8 @@ impl Core {
             Task::DetachOthers => {
                 let pods = self.endpoints.devices();
                 let uplinks = view.uplinks.values().map(|uplink| uplink.name.clone());
-                self.datapath.detach_others(&pods.chain(uplinks).collect())?;
+                let hooks = acceleration::devices(view);
+                self.datapath.detach_others(&pods.chain(uplinks).collect(), &hooks)?;
                 // By now no program of an earlier agent is left to write into replaced maps.
                 self.datapath.settle()?;
             }

@@ -123,9 +123,17 @@ impl Datapath {
         Ok(())
     }
 
-    /// Takes programs off all devices but `wanted`: those that left while no agent ran.
-    pub fn detach_others(&self, wanted: &BTreeSet<String>) -> Result<(), Error> {
-        self.unpin(|name| name.device != name::CGROUP && !wanted.contains(&name.device))?;
+    /// Takes programs off all devices but `wanted`, and in drivers but off `xdp`: those that left
+    /// while no agent ran.
+    pub fn detach_others(
+        &self,
+        wanted: &BTreeSet<String>,
+        xdp: &BTreeSet<String>,
+    ) -> Result<(), Error> {
+        self.unpin(|name| {
+            let wanted = if name.program == XDP { xdp } else { wanted };
+            name.device != name::CGROUP && !wanted.contains(&name.device)
+        })?;
         for device in nix::net::if_::if_nameindex().iter().flatten() {
             if !wanted.contains(&*device.name().to_string_lossy()) {
                 clsact::remove(device.index() as i32);

@@ -98,6 +98,29 @@ pub fn received(device: &str) -> io::Result<u64> {
         .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
 }
 
+/// Whether a device of the calling thread's network namespace takes 802.1Q tags off frames before
+/// its driver hook sees them (`rxvlan` of `ethtool -k`).
+pub fn strips_vlan_tags(device: &str) -> io::Result<bool> {
+    const ETHTOOL_GFLAGS: u32 = 0x25;
+    const ETH_FLAG_RXVLAN: u32 = 1 << 8;
+    const SIOCETHTOOL: libc::c_ulong = 0x8946;
+    // `struct ethtool_value`.
+    let mut value = [ETHTOOL_GFLAGS, 0];
+    // SAFETY: all zeros is a valid request.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    if device.len() >= request.ifr_name.len() {
+        return Err(io::Error::from(io::ErrorKind::NotFound));
+    }
+    for (to, from) in request.ifr_name.iter_mut().zip(device.bytes()) {
+        *to = from as libc::c_char;
+    }
+    request.ifr_ifru.ifru_data = value.as_mut_ptr().cast();
+    let socket = UnixDatagram::unbound()?;
+    // SAFETY: the request points to a value of the size that this command reads and writes.
+    let ret = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL, &raw mut request) };
+    if ret < 0 { Err(io::Error::last_os_error()) } else { Ok(value[1] & ETH_FLAG_RXVLAN != 0) }
+}
+
 /// Gives memory that a burst of work has freed back to the kernel; glibc keeps it otherwise.
 pub fn trim_heap() {
     #[cfg(target_env = "gnu")]

@@ -10,7 +10,7 @@ use super::pins;
 use crate::abi::{
     Addr, Affinity, AffinityKey, Backend, BackendKey, Client, Counter, Endpoint, Flow, FlowKey,
     Hook, Outcome, Owned, Service, ServiceKey, Settings, SourceRange, SourceRangeKey, TargetState,
-    Uplink, Vip, XdpDevice,
+    Uplink, Vip, XdpDevice, XdpVlanKey,
 };
 
 /// The maps that user space reads or writes.
@@ -27,6 +27,7 @@ pub struct Maps {
     pub source_ranges: Map<SourceRangeKey, SourceRange>,
     pub uplinks: Map<u32, Uplink>,
     pub xdp_devices: Map<u32, XdpDevice>,
+    pub xdp_vlans: Map<XdpVlanKey, u32>,
     pub flows: Map<FlowKey, Flow>,
     pub flows_new: Map<FlowKey, Flow>,
     pub settings: Map<u32, Settings>,
@@ -65,6 +66,7 @@ impl Maps {
             source_ranges: typed!(Map, "source_ranges"),
             uplinks: typed!(Map, "uplinks"),
             xdp_devices: typed!(Map, "xdp_devices"),
+            xdp_vlans: typed!(Map, "xdp_vlans"),
             flows: typed!(Map, "flows"),
             flows_new: typed!(Map, "flows_new"),
             settings: typed!(Map, "settings"),

@@ -101,4 +101,15 @@ pub struct Link {
     pub loopback: bool,
     /// Hardware address; empty where a device has none.
     pub mac: Vec<u8>,
+    /// `None` also where the device below is in another namespace.
+    pub vlan: Option<Vlan>,
+}
+
+/// What makes a device one of a VLAN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vlan {
+    /// The device below.
+    pub parent: u32,
+    /// The TPID and, in the lower half, the VLAN's number.
+    pub tag: u32,
 }

@@ -94,13 +94,17 @@ fn devices_that_are_no_longer_wanted_are_let_go() {
         let (root, wire) = (PinRoot::new(), Wire::new());
         let datapath = wire.attach(Options { force_clsact, ..root.options() });
 
-        wire.node.run(|| datapath.detach_others(&["eth0".to_owned()].into()).unwrap());
+        wire.node.run(|| {
+            datapath.detach_others(&["eth0".to_owned()].into(), &Default::default()).unwrap()
+        });
         let before = seen(datapath.maps());
         wire.ping();
         let after = seen(datapath.maps());
         assert!(after > before, "a wanted device was let go");
 
-        wire.node.run(|| datapath.detach_others(&["eth1".to_owned()].into()).unwrap());
+        wire.node.run(|| {
+            datapath.detach_others(&["eth1".to_owned()].into(), &Default::default()).unwrap()
+        });
         wire.ping();
         assert_eq!(seen(datapath.maps()), after);
     }

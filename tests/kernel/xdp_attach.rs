@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
-use culvert::agent::acceleration::Acceleration;
+use culvert::abi::XdpVlanKey;
+use culvert::agent::acceleration::{self, Acceleration};
 use culvert::config::Acceleration as Wanted;
-use culvert::datapath::netlink::{Link, Uplink, View};
+use culvert::datapath::netlink::{Link, Uplink, View, Vlan};
 use culvert::datapath::{Datapath, XdpMode, attach};
 use nix::net::if_::if_nametoindex;
 
@@ -51,7 +52,7 @@ impl Node {
         let ifindex = self.ifindex();
         let uplink = Uplink { name: "eth0".into(), mtu: 1500, snat_v4: None, snat_v6: None };
         let mac = mac(&self.ns, "eth0").to_vec();
-        let link = Link { name: "eth0".into(), mtu: 1500, up, loopback: false, mac };
+        let link = Link { name: "eth0".into(), mtu: 1500, up, loopback: false, mac, vlan: None };
         View {
             uplinks: BTreeMap::from([(ifindex, uplink)]),
             links: BTreeMap::from([(ifindex, link)]),
@@ -74,6 +75,14 @@ impl Node {
         let client = self.peer.run(|| UdpSocket::bind("10.9.0.1:0")).unwrap();
         client.send_to(&vec![7; length], server.local_addr().unwrap()).unwrap();
         assert_eq!(server.recv(&mut [0; 9000]).expect("it was lost"), length);
+    }
+
+    fn ethtool(&self, settings: &str) {
+        let done = self.ns.run(|| {
+            let mut ethtool = std::process::Command::new("ethtool");
+            ethtool.args(["-K", "eth0"]).args(settings.split(' ')).status().unwrap()
+        });
+        assert!(done.success());
     }
 
     fn link(&self) -> Option<u32> {
@@ -180,6 +189,65 @@ fn a_device_is_sampled_watched_and_kept() {
     assert!(datapath.maps().xdp_devices.entries().unwrap().is_empty());
 
     node.ns.run(|| Acceleration::new(Wanted::Disabled).start(&datapath).unwrap());
+    assert_eq!(node.link(), None);
+}
+
+#[test]
+fn a_vlan_is_served_by_the_driver_of_the_device_below() {
+    let node = Node::new();
+    let (datapath, start) = (node.datapath(), Instant::now());
+    let mut view = node.view(true);
+    // This kernel has no VLAN devices; what the agent would be told of one will do.
+    let eth0 = node.ifindex();
+    let (vlan, tag) = (eth0 + 1000, 0x8100_0064);
+    let uplink = view.uplinks.remove(&eth0).unwrap();
+    view.uplinks.insert(vlan, Uplink { name: "eth0.100".into(), ..uplink });
+    let link = Link {
+        name: "eth0.100".into(),
+        vlan: Some(Vlan { parent: eth0, tag }),
+        ..view.links[&eth0].clone()
+    };
+    view.links.insert(vlan, link);
+
+    // The driver of a veth pair would hand the tag over beside the frame.
+    let mut acceleration = Acceleration::new(Wanted::Native);
+    node.step(&mut acceleration, &datapath, &view, start);
+    let (word, why) = acceleration.of_device("eth0.100");
+    assert_eq!((word, node.link()), ("", None));
+    assert!(why.contains("`rxvlan off`"), "{why}");
+    assert_eq!(acceleration.due(), None);
+
+    node.ethtool("rxvlan off");
+    node.step(&mut acceleration, &datapath, &view, start);
+    let sampled = acceleration.due().unwrap();
+    node.step(&mut acceleration, &datapath, &view, sampled);
+    assert!(node.link().is_some());
+    assert_eq!(acceleration.of_device("eth0.100"), ("native", "being watched"));
+    let key = XdpVlanKey { parent: eth0, outer: tag, inner: 0 };
+    assert_eq!(datapath.maps().xdp_vlans.entries().unwrap(), [(key, vlan)]);
+    // Untagged frames are nobody's here.
+    assert!(datapath.maps().xdp_devices.entries().unwrap().is_empty());
+
+    // A restart finds it at work, and does not take it for a leftover.
+    let link = node.link();
+    let wanted = acceleration::devices(&view);
+    node.ns.run(|| datapath.detach_others(&["eth0.100".to_owned()].into(), &wanted).unwrap());
+    assert_eq!(node.link(), link);
+
+    node.ethtool("rxvlan on");
+    node.step(&mut acceleration, &datapath, &view, start);
+    assert_eq!(node.link(), None);
+    assert!(datapath.maps().xdp_vlans.entries().unwrap().is_empty());
+
+    // The VLAN goes, and with it whatever the driver below still had.
+    node.ethtool("rxvlan off");
+    let mut acceleration = Acceleration::new(Wanted::Native);
+    node.step(&mut acceleration, &datapath, &view, start);
+    let sampled = acceleration.due().unwrap();
+    node.step(&mut acceleration, &datapath, &view, sampled);
+    assert!(node.link().is_some());
+    view.uplinks.clear();
+    node.step(&mut acceleration, &datapath, &view, sampled);
     assert_eq!(node.link(), None);
 }
 

@@ -8,7 +8,9 @@ use rtnetlink::packet_route::RouteNetlinkMessage as Message;
 use rtnetlink::packet_route::address::{
     AddressAttribute, AddressFlags, AddressMessage, AddressScope,
 };
-use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use rtnetlink::packet_route::link::{
+    InfoData, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+};
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
 };
@@ -16,7 +18,7 @@ use rtnetlink::packet_route::route::{
     RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteType,
 };
 
-use super::Link;
+use super::{Link, Vlan};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Event {
@@ -87,6 +89,7 @@ pub(super) fn link(message: &LinkMessage) -> Option<Event> {
         up: flags.contains(LinkFlags::Up | LinkFlags::LowerUp),
         loopback: flags.contains(LinkFlags::Loopback),
         mac: Vec::new(),
+        vlan: vlan(&message.attributes),
     };
     for attribute in &message.attributes {
         match attribute {
@@ -97,6 +100,32 @@ pub(super) fn link(message: &LinkMessage) -> Option<Event> {
         }
     }
     Some(Event::Link { ifindex: message.header.index, link })
+}
+
+fn vlan(attributes: &[LinkAttribute]) -> Option<Vlan> {
+    let (mut parent, mut tag) = (None, None);
+    for attribute in attributes {
+        match attribute {
+            LinkAttribute::Link(ifindex) => parent = Some(*ifindex),
+            LinkAttribute::LinkNetNsId(_) => return None,
+            LinkAttribute::LinkInfo(infos) => tag = infos.iter().find_map(vlan_tag),
+            _ => {}
+        }
+    }
+    Some(Vlan { parent: parent?, tag: tag? })
+}
+
+fn vlan_tag(info: &LinkInfo) -> Option<u32> {
+    let LinkInfo::Data(InfoData::Vlan(infos)) = info else { return None };
+    let id = infos.iter().find_map(|info| match info {
+        InfoVlan::Id(id) => Some(u32::from(*id)),
+        _ => None,
+    });
+    let protocol = infos.iter().find_map(|info| match info {
+        InfoVlan::Protocol(protocol) => Some(u32::from(u16::from(*protocol))),
+        _ => None,
+    });
+    Some(protocol? << 16 | id?)
 }
 
 pub(super) fn address(message: &AddressMessage) -> Option<Address> {

@@ -25,6 +25,7 @@ fn link(ifindex: u32, name: &str) -> Event {
             up: true,
             loopback: name == "lo",
             mac: vec![2, 0, 0, 0, 0, 1],
+            vlan: None,
         },
     }
 }
