@@ -25,6 +25,7 @@ use path::{Path, Prepared};
 use raw::Wrapper;
 use world::World;
 
+/// For a quick look while something is worked on, environment variable `LOADS` says less.
 const LOADS: usize = 5;
 const RUNS: usize = 5;
 const REPEAT: i32 = 1_000_000;
@@ -71,9 +72,13 @@ fn main() -> Result<()> {
     world::enter_namespace()?;
     pin_to_last_cpu()?;
 
+    let loads = match std::env::var("LOADS") {
+        Ok(text) => text.parse().context("LOADS is a number")?,
+        Err(_) => LOADS,
+    };
     let started = Instant::now();
     let mut results = vec![Vec::new(); cases.len()];
-    for load in 0..LOADS {
+    for load in 0..loads {
         // A world for each case: the flows of one must not fill the caches of the next.
         for (case, results) in cases.iter().zip(&mut results) {
             let world = World::load()?;
@@ -83,7 +88,7 @@ fn main() -> Result<()> {
                 measure(&prepared).with_context(|| format!("cannot time `{}`", case.name()))?,
             );
         }
-        eprintln!("load {} of {LOADS} measured, {} s", load + 1, started.elapsed().as_secs());
+        eprintln!("load {} of {loads} measured, {} s", load + 1, started.elapsed().as_secs());
     }
     for (case, results) in cases.iter().zip(results) {
         println!("{}\t{}\tns", case.name(), median(results));

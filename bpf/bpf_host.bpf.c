@@ -9,14 +9,13 @@
 static __always_inline int enter_node(struct __sk_buff *skb, struct packet *packet, const bool v6)
 {
 	const enum parsed parsed = packet_parse(skb, packet, v6);
-	const __u32 now = clock_ticks();
 	const struct endpoint *endpoint;
 	int done;
 
 	if (parsed == PARSED_SHORT)
 		return verdict_drop(DROP_MALFORMED);
 	if (parsed == PARSED_L4) {
-		done = translate(skb, packet, now, v6);
+		done = translate(skb, packet, clock_ticks(), v6);
 		if (done != VERDICT_NONE)
 			return done;
 	}
@@ -31,7 +30,7 @@ static __always_inline int enter_node(struct __sk_buff *skb, struct packet *pack
 	endpoint = endpoint_lookup(&packet->key.daddr);
 	if (endpoint) {
 		if (parsed == PARSED_L4) {
-			done = pod_keep_apart(skb, packet, ZONE_POD, endpoint->ifindex, now);
+			done = pod_keep_apart(skb, packet, ZONE_POD, endpoint->ifindex);
 			if (done != VERDICT_NONE)
 				return done;
 		}
@@ -42,7 +41,7 @@ static __always_inline int enter_node(struct __sk_buff *skb, struct packet *pack
 	if (done != VERDICT_NONE)
 		return done;
 	if (parsed == PARSED_L4) {
-		done = pod_keep_apart(skb, packet, ZONE_HOST, 0, now);
+		done = pod_keep_apart(skb, packet, ZONE_HOST, 0);
 		if (done != VERDICT_NONE)
 			return done;
 	}
@@ -78,13 +77,12 @@ int from_netdev(struct __sk_buff *skb)
 static __always_inline int leave_node(struct __sk_buff *skb, struct packet *packet, const bool v6)
 {
 	const enum parsed parsed = packet_parse(skb, packet, v6);
-	const __u32 now = clock_ticks();
 	int done = VERDICT_NONE;
 
 	if (parsed == PARSED_L4) {
-		done = translate_from_host(skb, packet, now, v6);
+		done = translate_from_host(skb, packet, clock_ticks(), v6);
 		if (done == VERDICT_NONE)
-			done = pod_keep_apart(skb, packet, ZONE_WIRE, 0, now);
+			done = pod_keep_apart(skb, packet, ZONE_WIRE, 0);
 	} else if (parsed == PARSED_L3) {
 		done = packet->fragment ? fragment_from_host(skb, packet)
 					: icmp_translate(skb, packet, v6);

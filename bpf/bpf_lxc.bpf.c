@@ -11,14 +11,16 @@
 static __always_inline int leave_pod(struct __sk_buff *skb, struct packet *packet, const bool v6)
 {
 	const enum parsed parsed = packet_parse(skb, packet, v6);
-	const __u32 now = clock_ticks();
 	const struct endpoint *endpoint;
 	int done;
 
 	if (parsed == PARSED_SHORT)
 		return verdict_drop(DROP_MALFORMED);
 	if (parsed == PARSED_L4) {
-		done = translate(skb, packet, now, v6);
+		done = pod_direct(skb, packet, v6);
+		if (done != VERDICT_NONE)
+			return done;
+		done = translate(skb, packet, clock_ticks(), v6);
 		if (done != VERDICT_NONE)
 			return done;
 	}
@@ -49,7 +51,7 @@ static __always_inline int leave_pod(struct __sk_buff *skb, struct packet *packe
 	endpoint = endpoint_lookup(&packet->key.daddr);
 	if (endpoint) {
 		if (parsed == PARSED_L4) {
-			done = pod_keep_apart(skb, packet, ZONE_POD, endpoint->ifindex, now);
+			done = pod_keep_apart(skb, packet, ZONE_POD, endpoint->ifindex);
 			if (done != VERDICT_NONE)
 				return done;
 		}
@@ -62,13 +64,13 @@ static __always_inline int leave_pod(struct __sk_buff *skb, struct packet *packe
 	if (done != VERDICT_NONE)
 		return done;
 	if (parsed == PARSED_L4) {
-		done = pod_keep_apart(skb, packet, ZONE_WIRE, 0, now);
+		done = pod_keep_apart(skb, packet, ZONE_WIRE, 0);
 		if (done != VERDICT_NONE)
 			return done;
 	}
 	done = pod_route(skb, packet);
 	if (parsed == PARSED_L4 && done == verdict(OUTCOME_STACK, TC_ACT_UNSPEC)) {
-		const int apart = pod_keep_apart(skb, packet, ZONE_HOST, 0, now);
+		const int apart = pod_keep_apart(skb, packet, ZONE_HOST, 0);
 
 		if (apart != VERDICT_NONE)
 			return apart;

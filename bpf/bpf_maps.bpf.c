@@ -13,6 +13,7 @@
 #include "lib/fragment_hold.h"
 #include "lib/outcome.h"
 #include "lib/owned.h"
+#include "lib/pod_pair.h"
 #include "lib/scratch.h"
 #include "lib/service.h"
 #include "lib/sock_nat.h"

@@ -2,6 +2,7 @@
 /* Writes down a new connection: both entries, with a client port that keeps its answers apart. */
 #pragma once
 
+#include "pod_pair.h"
 #include "report.h"
 #include "rewrite.h"
 #include "route.h"
@@ -75,6 +76,12 @@ __noinline int flow_open(CTX *ctx)
 	reverse->last_seen = now;
 	reverse->created = now;
 
+	/* A pod's packet may come back from outside as well. */
+	if (packet->key.zone == ZONE_POD ||
+	    (plan->reverse_zone == ZONE_POD && endpoint_lookup(&packet->key.saddr))) {
+		pod_pair_mark(&packet->key.saddr, &packet->key.daddr);
+		pod_pair_mark(&scratch->reverse_key.saddr, &scratch->reverse_key.daddr);
+	}
 	err = snat_claim(ctx);
 	if (err == -EEXIST)
 		return DROP_SNAT_EXHAUSTED;

@@ -193,27 +193,54 @@ static __noinline bool flow_touch_partner(const struct flow_key *key, struct flo
 	return flow_insert(&flows, &partner, &scratch->reverse, BPF_NOEXIST) != -EEXIST;
 }
 
-/*
- * Notes what this packet says about its flow, and returns where the flow is now: promotion moves
- * it. NULL when it must not be used: it was closed and a SYN opens the tuple anew, or its partner's
- * key has another owner. @ticked: this is the flow's first packet in this tick.
- */
-static __always_inline struct flow *flow_keep(const struct packet *packet, struct flow *flow,
-					      __u32 now, bool *ticked)
+/* Whether this packet, with @bits, shows that its half-open flow has been answered and goes on. */
+static __always_inline bool flow_may_promote(const struct packet *packet, const struct flow *flow,
+					     __u8 bits)
 {
-	const struct flow_key *key = &packet->key;
-	const __u8 bits = flow_tcp_bits(packet);
-	bool tell = false;
+	/* A refused connection is not worth a place that only age takes away. */
+	if (!(flow->flags & FLOW_NEW) || flow_closing(flow))
+		return false;
+	if (packet->key.proto == IPPROTO_TCP)
+		return (bits & FLOW_TCP_ACK) && flow->tcp_peer;
+	return flow->flags & FLOW_REPLY;
+}
 
-	*ticked = flow->last_seen != now;
-	if (*ticked) {
+/* Of flow_note(). */
+#define FLOW_USABLE (1 << 0)
+#define FLOW_TICKED (1 << 1)
+
+/*
+ * Notes at @now what scratch->packet says about its flow, and where that is promoted moves it.
+ * Returns what flow_keep() needs; the entry is to be looked up again.
+ */
+__noinline int flow_note(__u32 now)
+{
+	struct scratch *scratch = scratch_get();
+	const struct packet *packet;
+	const struct flow_key *key;
+	struct flow *flow;
+	bool tell = false;
+	int done = 0;
+	__u8 bits;
+
+	if (!scratch)
+		return 0;
+	packet = &scratch->packet;
+	key = &packet->key;
+	bits = flow_tcp_bits(packet);
+	flow = flow_find(key, now);
+	if (!flow)
+		return 0;
+
+	if (flow->last_seen != now) {
 		flow->last_seen = now;
+		done = FLOW_TICKED;
 		tell = true;
 	}
 	if (bits & FLOW_TCP_SYN) {
 		if (packet_opens(packet) && flow_closing(flow)) {
 			flow_close(key, flow);
-			return NULL;
+			return 0;
 		}
 		tell = true;
 	}
@@ -228,15 +255,33 @@ static __always_inline struct flow *flow_keep(const struct packet *packet, struc
 	if (tell && !flow_touch_partner(key, flow, now)) {
 		bpf_map_delete_elem(&flows, key);
 		bpf_map_delete_elem(&flows_new, key);
-		return NULL;
+		return 0;
 	}
-	/* A refused connection is not worth a place that only age takes away. */
-	if ((flow->flags & FLOW_NEW) && !flow_closing(flow) &&
-	    (key->proto == IPPROTO_TCP ? (bits & FLOW_TCP_ACK) && flow->tcp_peer
-				       : flow->flags & FLOW_REPLY)) {
+	if (flow_may_promote(packet, flow, bits))
 		flow_promote(key, flow);
-		/* An LRU element may be given away the moment it is deleted. */
-		return flow_find(key, now);
-	}
-	return flow;
+	return done | FLOW_USABLE;
+}
+
+/*
+ * Notes what this packet says about its flow, and returns where the flow is now: promotion moves
+ * it, and an LRU element may be given away the moment it is deleted. NULL when it must not be used:
+ * it was closed and a SYN opens the tuple anew, or its partner's key has another owner. @ticked:
+ * this is the flow's first packet in this tick.
+ */
+static __always_inline struct flow *flow_keep(const struct packet *packet, struct flow *flow,
+					      __u32 now, bool *ticked)
+{
+	const __u8 bits = flow_tcp_bits(packet);
+	int done;
+
+	*ticked = false;
+	if (flow->last_seen == now && !(bits & (FLOW_TCP_SYN | ~flow->tcp_own)) &&
+	    (packet->key.proto == IPPROTO_TCP || !(flow->flags & FLOW_REPLY) || flow->replied) &&
+	    !flow_may_promote(packet, flow, bits))
+		return flow;
+	if (!scratch_put(packet))
+		return NULL;
+	done = flow_note(now);
+	*ticked = done & FLOW_TICKED;
+	return done & FLOW_USABLE ? flow_find(&packet->key, now) : NULL;
 }

@@ -30,11 +30,10 @@ enum parsed {
 
 struct packet {
 	struct flow_key key;
-	__u32 l4_off;
+	__u8 l4_off;
 	__u8 ttl;
 	__u8 tcp_flags; /* the byte from the header; 0 for other protocols */
 	__u8 fragment;
-	__u8 pad;
 	__u32 service; /* whose it is, once that is known */
 	__u32 input;   /* driver hook: the device it is for, which may be a VLAN's */
 };

@@ -47,7 +47,7 @@ __noinline int pod_separate(struct __sk_buff *skb, __u32 reverse_zone, __u32 rev
  * other's flow. Returns the verdict, or VERDICT_NONE when nobody is in the way.
  */
 static __always_inline int pod_keep_apart(struct __sk_buff *skb, const struct packet *packet,
-					  __u8 reverse_zone, __u32 reverse_input, __u32 now)
+					  __u8 reverse_zone, __u32 reverse_input)
 {
 	const struct flow_key reverse = {
 		.saddr = packet->key.daddr,
@@ -58,7 +58,7 @@ static __always_inline int pod_keep_apart(struct __sk_buff *skb, const struct pa
 		.zone = reverse_zone,
 	};
 
-	if (!packet_opens(packet) || !flow_find(&reverse, now))
+	if (!packet_opens(packet) || !flow_find(&reverse, clock_ticks()))
 		return VERDICT_NONE;
 	if (!scratch_put(packet))
 		return verdict_drop(DROP_FLOWS_FULL);

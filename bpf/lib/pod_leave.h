@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* What only a pod's own packets need: the check of their source, and the way out of the node. */
+/* What only a pod's own packets need: the check of their source, the short way to
+ * another pod, and the way out of the node. */
 #pragma once
 
-#include "output.h"
+#include "pod.h"
+#include "pod_pair.h"
 
 enum pod_source {
 	POD_SOURCE_OWN,	 /* an address of the pod */
@@ -25,6 +27,26 @@ static __always_inline enum pod_source pod_source(const struct __sk_buff *skb,
 	if (addr_is_zero(source) || (source->w[0] & bpf_htonl(0xffc00000)) == bpf_htonl(0xfe800000))
 		return POD_SOURCE_LINK;
 	return POD_SOURCE_FOREIGN;
+}
+
+/*
+ * Delivers @packet where both its ends are pods of this node that no flow connects, without looking
+ * for one. Returns the verdict, or VERDICT_NONE.
+ */
+static __always_inline int pod_direct(struct __sk_buff *skb, const struct packet *packet,
+				      const bool v6)
+{
+	const struct addr *from = &packet->key.saddr, *to = &packet->key.daddr;
+	const struct endpoint *endpoint;
+
+	if (pod_pair_may_have_flow(from, to))
+		return VERDICT_NONE;
+	if (packet_opens(packet) && pod_pair_may_have_flow(to, from))
+		return VERDICT_NONE;
+	endpoint = endpoint_lookup(to);
+	if (!endpoint || (CONFIG.spoof_check && pod_source(skb, packet) != POD_SOURCE_OWN))
+		return VERDICT_NONE;
+	return pod_deliver(skb, packet, endpoint, v6);
 }
 
 static __always_inline bool pod_is_multicast(const struct addr *addr)
