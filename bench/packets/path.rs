@@ -86,6 +86,8 @@ pub struct Prepared<'w> {
     /// The driver hook leaves the first packet of a flow in each tick to this program.
     keeper: Option<Wrapper>,
     bits: u32,
+    /// Every packet opens a flow.
+    pub opens: bool,
 }
 
 impl Prepared<'_> {
@@ -161,7 +163,7 @@ pub fn prepare<'w>(world: &'w World, path: Path, v6: bool, bits: u32) -> Result<
             (world.driver_program(), Some(keeper))
         }
     };
-    Ok(Prepared { hook, program, packet, ifindex, vary, keeper, bits })
+    Ok(Prepared { hook, program, packet, ifindex, vary, keeper, bits, opens: false })
 }
 
 /// A SYN whose source port and source address differ each time. A pod's address is its own: only
@@ -174,7 +176,7 @@ fn new_flows<'w>(world: &'w World, hook: Hook, side: Side, tuple: Tuple) -> Resu
     if matches!(side, Side::Wire) {
         vary.push(Vary { offset: frame::source_low_offset(&packet), bits: 16 });
     }
-    Ok(Prepared { hook, program, packet, ifindex, vary, keeper: None, bits: 0 })
+    Ok(Prepared { hook, program, packet, ifindex, vary, keeper: None, bits: 0, opens: true })
 }
 
 /// SYN, SYN-ACK, ACK through the programs. Returns the tuple that the server's packets arrive with.

@@ -105,11 +105,6 @@ __noinline int flow_open(CTX *ctx)
 	forward->replied = 0;
 	rewrite_prepare(&packet->key, forward);
 
-	/* The sums of the way back could not be known before its port was won. */
-	reverse = bpf_map_lookup_elem(&flows_new, &scratch->reverse_key);
-	if (reverse)
-		rewrite_prepare(&scratch->reverse_key, reverse);
-
 	if (flow_open_forward(scratch, now)) {
 		bpf_map_delete_elem(&flows_new, &scratch->reverse_key);
 		return DROP_FLOWS_FULL;

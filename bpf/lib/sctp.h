@@ -33,8 +33,8 @@ static __always_inline __u32 crc32c_mask(__u32 bit)
 	return mask;
 }
 
-/* The product of two remainders. */
-static __always_inline __u32 crc32c_multiply(__u32 a, __u32 b)
+/* The product of two remainders. Verified once, not for each bit of a length. */
+__noinline __u32 crc32c_multiply(__u32 a, __u32 b)
 {
 	__u32 product = 0;
 

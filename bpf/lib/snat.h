@@ -9,6 +9,7 @@
 #pragma once
 
 #include "flow_table.h"
+#include "rewrite.h"
 
 #define SNAT_TRIES 32
 
@@ -54,6 +55,22 @@ static __always_inline bool snat_host_uses(CTX *ctx, const struct flow_key *reve
 }
 
 /*
+ * Stores scratch->reverse under scratch->reverse_key if nobody has that. Returns 0, -EEXIST, or the
+ * map's error. Verified once, not for each try.
+ */
+__noinline int snat_try(CTX *ctx)
+{
+	struct scratch *scratch = scratch_get();
+
+	if (!scratch)
+		return -ENOENT;
+	if (scratch->plan.own_address && snat_host_uses(ctx, &scratch->reverse_key))
+		return -EEXIST;
+	rewrite_prepare(&scratch->reverse_key, &scratch->reverse);
+	return flow_claim(&scratch->reverse_key, &scratch->reverse, clock_ticks());
+}
+
+/*
  * Stores scratch->reverse under scratch->reverse_key with a client port that is free, the original
  * one first, and leaves that port in the key. Returns 0, -EEXIST when every try was taken, or the
  * map's error.
@@ -62,20 +79,18 @@ __noinline int snat_claim(CTX *ctx)
 {
 	const __u32 span = (__u32)CONFIG.snat_port_max - CONFIG.snat_port_min + 1;
 	struct scratch *scratch = scratch_get();
-	const __u32 now = clock_ticks();
 	struct flow_key *key;
-	bool own, keep;
+	bool keep;
 
 	if (!scratch)
 		return -ENOENT;
 	key = &scratch->reverse_key;
-	own = scratch->plan.own_address;
-	keep = !own || snat_port_allowed(bpf_ntohs(key->dport));
+	keep = !scratch->plan.own_address || snat_port_allowed(bpf_ntohs(key->dport));
 
 	for (int i = 0; i < SNAT_TRIES; i++) {
 		__u32 random = bpf_get_prandom_u32();
 		__u16 port = CONFIG.snat_port_min + (((__u64)random * span) >> 32);
-		long err;
+		int err;
 
 		if (!keep) {
 			if (!snat_port_allowed(port))
@@ -83,9 +98,7 @@ __noinline int snat_claim(CTX *ctx)
 			key->dport = bpf_htons(port);
 		}
 		keep = false;
-		if (own && snat_host_uses(ctx, key))
-			continue;
-		err = flow_claim(key, &scratch->reverse, now);
+		err = snat_try(ctx);
 		if (err != -EEXIST)
 			return err;
 	}
