@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The gate of `make bench`: `bench/compare` against made-up results.
+
+#![allow(clippy::unwrap_used)] // A test says so when it cannot go on.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+const BASELINE: &str = "# a comment\nmachine\there\t-\ntc_ns\t100\tns\ntrips\t1000\t/s\nold_ns\t7\tns\n";
+
+fn bench(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("bench").join(file)
+}
+
+/// `now` is `value of tc_ns, value of trips`.
+fn compare(machine: &str, (tc, trips): (u32, u32)) -> Output {
+    let dir = tempfile::tempdir().unwrap();
+    let [baseline, now] = ["baseline", "now"].map(|name| dir.path().join(name));
+    fs::write(&baseline, BASELINE).unwrap();
+    let lines = format!(
+        "machine\t{machine}\t-\ntc_ns\t{tc}\tns\ntrips\t{trips}\t/s\nunheard_of_ns\t9\tns\n"
+    );
+    fs::write(&now, lines).unwrap();
+    Command::new(bench("compare")).args([&bench("peers.txt"), &baseline, &now]).output().unwrap()
+}
+
+#[test]
+fn what_is_15_percent_worse_fails() {
+    for (now, worse) in [
+        ((100, 1000), ""),
+        ((114, 900), ""),
+        ((50, 2000), ""),
+        ((116, 1000), "tc_ns"),
+        ((100, 860), "trips"),
+        ((300, 10), "tc_ns, trips"),
+    ] {
+        let output = compare("here", now);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(i32::from(!worse.is_empty())), "{now:?}: {said}");
+        assert_eq!(said.trim().rsplit(": ").next(), Some(worse), "{now:?}");
+    }
+}
+
+#[test]
+fn another_machine_is_told_and_does_not_fail() {
+    let output = compare("elsewhere", (300, 10));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("tc_ns, trips") && said.contains("another machine"), "{said}");
+}
+
+#[test]
+fn the_table_has_the_ratio_and_the_peer() {
+    let table = String::from_utf8(compare("here", (130, 1000)).stdout).unwrap();
+    let row = |name: &str| table.lines().find(|line| line.starts_with(name)).unwrap();
+    assert!(row("tc_ns").contains("x1.30!"), "{table}");
+    assert!(row("trips").contains("x1.00 "), "{table}");
+    assert!(row("unheard_of_ns").contains(" - "), "{table}");
+
+    let output = Command::new(bench("compare"))
+        .args([bench("peers.txt"), bench("results.txt"), bench("results.txt")])
+        .output()
+        .unwrap();
+    assert!(output.status.success());
+    let table = String::from_utf8(output.stdout).unwrap();
+    let row = table.lines().find(|line| line.starts_with("pod_to_pod_ns ")).unwrap();
+    assert!(row.ends_with("867 Cilium"), "{row}");
+}
+
+#[test]
+fn nothing_measured_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let empty = dir.path().join("empty");
+    fs::write(&empty, "machine\there\t-\n").unwrap();
+    let output = Command::new(bench("compare"))
+        .args([bench("peers.txt"), bench("results.txt"), empty])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+}
