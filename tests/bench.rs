@@ -7,7 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-const BASELINE: &str = "# a comment\nmachine\there\t-\ntc_ns\t100\tns\ntrips\t1000\t/s\nold_ns\t7\tns\n";
+const BASELINE: &str =
+    "# a comment\nmachine\there\t-\ntc_ns\t100\tns\ntrips\t1000\t/s\nold_ns\t7\tns\n";
 
 fn bench(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("bench").join(file)

@@ -3,6 +3,7 @@
 
 use culvert::abi::{Outcome, SERVICE_HAS_ENDPOINTS, SlotRange, TargetStatus};
 
+use super::host::{NODE_PORT, node_port};
 use crate::support::node::{
     FAMILIES, Family, HOST_MAC, Node, POD_MAC, TC_DROP, TC_NEXT, TC_REDIRECT, V4, V6,
 };
@@ -101,6 +102,50 @@ fn a_pod_reaches_a_service_with_a_backend_beside_it() {
         let (action, frame) = node.raw("from_container", node.other_pod, &answer);
         let reply = Packet::parse(&frame);
         assert_eq!(action, TC_REDIRECT);
+        assert_eq!((reply.src, reply.dst), (request.dst, request.src));
+    }
+}
+
+#[test]
+fn pods_that_a_service_connects_talk_directly_too() {
+    for family in FAMILIES {
+        for proto in [TCP, UDP] {
+            let node = Node::new();
+            let backend = family.at(family.other_pod, 8080);
+            let _service = node.objects.serve(cluster_ip(family, proto), &[&backend]);
+            let to = |port| family.at(family.other_pod, port);
+            let from = family.at(family.pod, 40002);
+            let direct = |to: &str| if proto == TCP { tcp(&from, to, ACK) } else { udp(&from, to) };
+            for _ in 0..2 {
+                let sent = node.leave_ok(&direct(&to(8081)));
+                assert_eq!(
+                    (sent.src, sent.dst),
+                    (from.parse().unwrap(), to(8081).parse().unwrap())
+                );
+                // From now on the two have a flow, and every packet of theirs looks for its own.
+                let sent = node.leave_ok(&request(family, proto));
+                assert_eq!(sent.dst, backend.parse().unwrap());
+                let answer = sent.answer(SYN | ACK).bytes();
+                let (_, frame) = node.raw("from_container", node.other_pod, &answer);
+                assert_eq!(Packet::parse(&frame).src, request(family, proto).dst);
+            }
+        }
+    }
+}
+
+/// A load balancer outside sends a pod's own connection back to its node, with the pod's address.
+#[test]
+fn a_pods_packet_that_comes_back_from_outside_is_answered() {
+    for family in FAMILIES {
+        let node = Node::new();
+        let backend = family.at(family.other_pod, 8080);
+        let _service = node.objects.serve(node_port(family, TCP), &[&backend]);
+        let request = tcp(&family.at(family.pod, 40001), &family.at(family.node, NODE_PORT), SYN);
+        let sent = node.wire_ok(&request);
+        assert_eq!((sent.src, sent.dst), (request.src, backend.parse().unwrap()));
+        let answer = sent.answer(SYN | ACK).bytes();
+        let (_, frame) = node.raw("from_container", node.other_pod, &answer);
+        let reply = Packet::parse(&frame);
         assert_eq!((reply.src, reply.dst), (request.dst, request.src));
     }
 }
