@@ -16,6 +16,7 @@ pub use name::ObjectName;
 pub use node::{AddressKind, Node, NodeAddress};
 pub use pod::{HostPort, Pod};
 pub use service::{
-    IngressAddress, Protocol, Service, ServicePort, ServiceType, TrafficDistribution, TrafficPolicy,
+    Algorithm, IngressAddress, Protocol, Service, ServicePort, ServiceType, TrafficDistribution,
+    TrafficPolicy,
 };
 pub use slice::{Endpoint, EndpointSlice, SlicePort};

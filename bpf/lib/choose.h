@@ -3,6 +3,7 @@
 #pragma once
 
 #include "affinity.h"
+#include "maglev.h"
 #include "owned.h"
 #include "report.h"
 #include "route.h"
@@ -65,17 +66,18 @@ static __always_inline const struct slot_range *choose_range(const struct servic
 	return zone == ZONE_POD ? &service->inside : &service->outside;
 }
 
-/* A backend of @service for clients of @zone, by chance. NULL when that list is empty. */
+/* A backend of @service for the sender of @packet. NULL when its list is empty. */
 static __always_inline const struct backend *choose_backend(const struct service *service,
-							    __u8 zone)
+							    const struct packet *packet)
 {
-	const struct slot_range *range = choose_range(service, zone);
-	__u32 slot;
+	const struct slot_range *range = choose_range(service, packet->key.zone);
+	__u32 number;
 
 	if (!range->count)
 		return NULL;
-	slot = range->first + (((__u64)bpf_get_prandom_u32() * range->count) >> 32);
-	return backend_lookup(service, slot);
+	if (!maglev_choose(service, range, packet, &number))
+		number = ((__u64)bpf_get_prandom_u32() * range->count) >> 32;
+	return backend_lookup(service, range->first + number);
 }
 
 /* As choose_backend(), but a service with affinity gives @packet's sender what it had before. */
@@ -86,11 +88,11 @@ static __always_inline const struct backend *choose_backend_for(const struct ser
 	const struct backend *backend;
 
 	if (!(service->flags & SERVICE_AFFINITY))
-		return choose_backend(service, zone);
+		return choose_backend(service, packet);
 	backend = affinity_find(service, choose_range(service, zone), &packet->key.saddr);
 	if (backend)
 		return backend;
-	backend = choose_backend(service, zone);
+	backend = choose_backend(service, packet);
 	if (backend)
 		affinity_store(service, &packet->key.saddr, backend);
 	return backend;

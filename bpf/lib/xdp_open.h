@@ -25,7 +25,7 @@ static __always_inline int xdp_open(struct xdp_md *ctx, const struct packet *pac
 	if (!service || service->kind == SERVICE_CLUSTER_IP ||
 	    (service->flags & ~XDP_SERVICE_FLAGS) || endpoint_lookup(&packet->key.daddr))
 		return XDP_PASS;
-	backend = choose_backend(service, ZONE_WIRE);
+	backend = choose_backend(service, packet);
 	scratch = scratch_get();
 	if (!backend || !scratch)
 		return XDP_PASS;

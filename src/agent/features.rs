@@ -6,7 +6,8 @@ use anyhow::{Result, ensure};
 use super::status::{Feature, Features};
 use crate::config::{Acceleration, Algorithm, Config, KubeProxyReplacement, LbMode, RoutingMode};
 use crate::datapath::probe::Probe;
-use crate::lb::{Context, Serve};
+use crate::lb::{Context, Selection, Serve};
+use crate::model;
 
 const LATER: &str = "not in this version";
 
@@ -21,6 +22,15 @@ pub fn context(config: &Config) -> Context {
         classes: config.load_balancer.classes.clone(),
     };
     Context { serve, ..Context::of(&config.node_name) }
+}
+
+/// How backends are chosen for clients outside; the size of the map is found in the map.
+pub fn selection(config: &Config) -> Selection {
+    let algorithm = match config.load_balancer.algorithm {
+        Algorithm::Random => model::Algorithm::Random,
+        Algorithm::Maglev => model::Algorithm::Maglev,
+    };
+    Selection { algorithm, seed: config.maglev_seed.0, words: 0 }
 }
 
 /// What the kernel must have for `kubeProxyReplacement: true`.
@@ -72,7 +82,7 @@ pub fn of(config: &Config, probe: &Probe, socket_lb: bool) -> Features {
         mode: mode(config),
         backend_selection: match config.load_balancer.algorithm {
             Algorithm::Random => Feature::as_requested("Random"),
-            Algorithm::Maglev => Feature::instead("Maglev", "Random", LATER),
+            Algorithm::Maglev => Feature::as_requested("Maglev"),
         },
         session_affinity: Feature::absent(LATER),
         nat46x64: Feature::absent(LATER),

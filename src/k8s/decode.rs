@@ -160,6 +160,12 @@ fn annotations(meta: &ObjectMeta) -> BTreeMap<String, String> {
     all.filter(|(key, _)| known(key)).map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
+/// The annotation `name` under our prefix, else under another that we read.
+fn annotation<'m>(meta: &'m ObjectMeta, name: &str) -> Option<&'m str> {
+    let all = meta.annotations.as_ref()?;
+    ANNOTATIONS.iter().find_map(|prefix| all.get(&format!("{prefix}{name}"))).map(String::as_str)
+}
+
 /// `protocol`, which the API server sets to TCP where it is absent.
 fn protocol(text: Option<&str>) -> Result<Protocol, Fault> {
     match text {

@@ -13,6 +13,7 @@ use super::host_ports::HostPortCount;
 use super::objects::Objects;
 use super::plan::{Actual, Gone, Plan, Totals, Write};
 use super::record::{Record, end};
+use super::tables::{Selection, Tables};
 use super::targets::{Target, Targets, TargetsFull};
 use super::vips::Vips;
 use crate::abi::{Addr, Backend, ServiceKey, TargetStatus};
@@ -67,6 +68,9 @@ pub struct Balancer {
     totals: Totals,
     /// Services that did not get all their endpoints in, with how many are out.
     short: BTreeMap<ObjectName, usize>,
+    tables: Tables,
+    /// Services without room for a table: their backends are chosen by chance.
+    tableless: BTreeSet<ObjectName>,
 }
 
 impl Balancer {
@@ -85,7 +89,14 @@ impl Balancer {
             last_id: 0,
             totals: Totals::default(),
             short: BTreeMap::new(),
+            tables: Tables::new(Selection::default()),
+            tableless: BTreeSet::new(),
         }
+    }
+
+    /// Before anything is adopted.
+    pub fn with_selection(self, selection: Selection) -> Self {
+        Self { tables: Tables::new(selection), ..self }
     }
 
     /// Starts from what an earlier agent left in the maps. `reserved` are the targets that others
@@ -93,6 +104,7 @@ impl Balancer {
     pub fn adopt(&mut self, actual: Actual, reserved: &[Target]) {
         self.vips.adopt(&actual.vips);
         self.host_ports.adopt(actual.host_ports);
+        self.tables.adopt(&actual.services, &actual.tables);
         let states = actual.targets.clone();
         self.adopted = Adopted::new(actual);
         self.last_id = self.adopted.last_id();
@@ -188,7 +200,7 @@ impl Balancer {
                 self.orphans.owed.push(nobodys);
             }
         }
-        let mut plan = Plan::default();
+        let mut plan = Plan { released: self.tables.prune(), ..Plan::default() };
         let claims = &self.claims;
         self.orphans.finish(BTreeMap::new(), |key| claims.is_anothers(key, None), &mut plan);
         self.orphans.finish_ranges(BTreeSet::new(), &mut plan);
@@ -199,6 +211,7 @@ impl Balancer {
 
     /// All of `plan` but its `later` phase is written.
     pub fn applied(&mut self, plan: &Plan) {
+        plan.tables.iter().for_each(|write| self.tables.written(write));
         let record = plan.service.as_ref().and_then(|name| self.records.get(name));
         for (key, _) in record.iter().flat_map(|record| &record.frontends) {
             self.claims.written(key);
@@ -220,6 +233,17 @@ impl Balancer {
         match &plan.service {
             Some(name) => self.records.entry(name.clone()).or_default().doubt(plan),
             None => self.orphans.doubt(plan),
+        }
+    }
+
+    /// Tables that an applied plan `released`, and that nobody can look at any more.
+    pub fn release_tables(&mut self, offsets: &[u32]) {
+        let mut room = false;
+        for offset in offsets {
+            room |= self.tables.release(*offset);
+        }
+        if room {
+            self.objects.dirty.extend(self.tableless.iter().cloned());
         }
     }
 
@@ -261,6 +285,11 @@ impl Balancer {
             subject: format!("Service {name}"),
             message: format!("{out} endpoints find no place in the maps; serve fewer endpoints"),
         });
+        let tableless = self.tableless.iter().map(|name| Problem {
+            subject: format!("Service {name}"),
+            message: "map `maglev` is full: backends are chosen at random; raise `bpf.maglevMax`"
+                .to_owned(),
+        });
         let services = self.objects.names().filter_map(|name| self.objects.service(name));
         let out_of_range = services.flat_map(|service| {
             self.context.serve.out_of_range(service).map(move |port| Problem {
@@ -268,7 +297,7 @@ impl Balancer {
                 message: format!("NodePort {port} lies outside `nodePort.range`; widen that"),
             })
         });
-        conflicts.chain(short).chain(out_of_range).collect()
+        conflicts.chain(short).chain(tableless).chain(out_of_range).collect()
     }
 
     /// Every list that is written, in no order.

@@ -2,9 +2,11 @@
 //! The writes that one service needs, and the tables they change.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::list::Garbage;
+use super::tables::TableWrite;
 use crate::abi::{
     Addr, Backend, BackendKey, Service, ServiceKey, SourceRangeKey, TargetState, Vip,
 };
@@ -74,6 +76,8 @@ pub struct Gone {
 pub struct Plan {
     /// None: orphans, which no service owns.
     pub service: Option<ObjectName>,
+    /// Before all else. Writing one cannot fail.
+    pub tables: Vec<TableWrite>,
     pub prepare: Vec<Write>,
     pub remove: Vec<Write>,
     /// New slot numbers of targets that stay. Until `flip`, a client's affinity to one of them
@@ -83,6 +87,8 @@ pub struct Plan {
     pub gone: Vec<Write>,
     /// Not before [`GRACE`] has passed since `flip`, and only if all before it succeeded.
     pub later: Vec<Write>,
+    /// Tables to hand back together with `later`.
+    pub released: Vec<u32>,
     pub ended: Vec<Gone>,
     /// `last-change-trigger-time` of the slices behind this plan, nanoseconds since the Unix epoch.
     pub triggered: Vec<i128>,
@@ -94,7 +100,7 @@ pub struct Plan {
 impl Plan {
     /// Nothing is to be written.
     pub fn is_empty(&self) -> bool {
-        self.phases().all(<[Write]>::is_empty)
+        self.tables.is_empty() && self.released.is_empty() && self.phases().all(<[Write]>::is_empty)
     }
 
     /// The phases in their order.
@@ -116,6 +122,8 @@ pub struct Actual {
     pub source_ranges: BTreeSet<SourceRangeKey>,
     /// `settings.host_ports`.
     pub host_ports: u32,
+    /// By offset, those that services point to.
+    pub tables: BTreeMap<u32, Arc<[u16]>>,
 }
 
 impl Actual {

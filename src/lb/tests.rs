@@ -5,6 +5,7 @@ mod health;
 mod random;
 mod serve;
 mod support;
+mod tables;
 
 use crate::abi::{
     Addr, BACKEND_LOCAL, BACKEND_NOT_READY, BACKEND_TERMINATING, SERVICE_AFFINITY,

@@ -67,6 +67,7 @@ impl Balancer {
         self.totals.subtract(&record.totals);
         self.short.remove(&name);
         let host_ports = record.host_ports();
+        self.tableless.remove(&name);
 
         let mut stale = std::mem::take(&mut record.lists);
         let mut entries = BTreeMap::new();
@@ -104,6 +105,11 @@ impl Balancer {
                     record.lists.push(list);
                 }
             }
+        }
+        let service = objects.service(&name);
+        if !self.tables.assign(service, &record.lists, &mut entries, &mut record.tables, &mut plan)
+        {
+            self.tableless.insert(name.clone());
         }
         self.objects = objects;
         for list in stale {

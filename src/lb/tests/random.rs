@@ -8,12 +8,14 @@ use proptest::sample::select;
 
 use super::support::{Kernel, endpoint, http, ip, name, service, slice, writes};
 use crate::abi::{
-    Addr, SERVICE_HAS_ENDPOINTS, SERVICE_SOURCE_RANGES, ServiceKey, ServiceKind, SourceRangeKey,
-    TargetStatus, VIP_CLUSTER_IP, VIP_EXTERNAL, VIP_FOREIGN,
+    Addr, SERVICE_HAS_ENDPOINTS, SERVICE_MAGLEV, SERVICE_SOURCE_RANGES, ServiceKey, ServiceKind,
+    SourceRangeKey, TargetStatus, VIP_CLUSTER_IP, VIP_EXTERNAL, VIP_FOREIGN,
 };
+use crate::lb::Selection;
 use crate::lb::frontends::{families, frontends};
 use crate::model::{
-    Endpoint, EndpointSlice, IngressAddress, Protocol, Service, ServiceType, TrafficPolicy,
+    Algorithm, Endpoint, EndpointSlice, IngressAddress, Protocol, Service, ServiceType,
+    TrafficPolicy,
 };
 
 #[derive(Clone, Debug)]
@@ -69,6 +71,7 @@ fn any_service() -> impl Strategy<Value = Service> {
                 port.node_port = Some(30000 + port.port + u16::from(shared) * 100 * of as u16);
             }
             service.r#type = kind;
+            service.algorithm = if shared { Some(Algorithm::Maglev) } else { None };
             service.internal_policy = internal;
             service.external_policy = external;
             service.source_ranges = ranges.iter().map(|text| text.parse().unwrap()).collect();
@@ -215,7 +218,11 @@ impl World {
         };
         assert_eq!(&set(kernel.inside(key)), inside, "inside of {key:?}");
         assert_eq!(&set(kernel.outside(key)), outside, "outside of {key:?}");
-        let flags = kernel.tables.services[&key].flags;
+        let value = kernel.tables.services[&key];
+        let asked = service.algorithm == Some(Algorithm::Maglev) && value.outside.count > 1;
+        let full = kernel.balancer.problems().iter().any(|p| p.message.contains("`maglev`"));
+        assert!(full || asked == (value.algorithm == SERVICE_MAGLEV), "{key:?}");
+        let flags = value.flags;
         assert_eq!(flags & SERVICE_HAS_ENDPOINTS != 0, !cluster.is_empty());
     }
 
@@ -280,7 +287,9 @@ impl World {
 
 fn run(steps: Vec<Step>, targets: u32) -> (World, Kernel) {
     let mut world = World::default();
-    let mut kernel = Kernel::with_targets(targets);
+    // Room for some of the services.
+    let selection = Selection { words: 5 * 750, ..Selection::default() };
+    let mut kernel = Kernel::choosing(targets, selection, "here");
     for step in steps {
         match step {
             Step::SetService(service) => {
@@ -305,6 +314,9 @@ fn run(steps: Vec<Step>, targets: u32) -> (World, Kernel) {
             }
             Step::Fail(number) => {
                 let plans = kernel.balancer.plan(4);
+                if number > 0 {
+                    kernel.write_tables(&plans);
+                }
                 writes(&plans).into_iter().take(number).for_each(|write| kernel.write(write));
                 for plan in plans {
                     let service = plan.service.clone().unwrap();
@@ -314,6 +326,9 @@ fn run(steps: Vec<Step>, targets: u32) -> (World, Kernel) {
             }
             Step::Crash(number) => {
                 let plans = kernel.balancer.plan(4);
+                if number > 0 {
+                    kernel.write_tables(&plans);
+                }
                 writes(&plans).into_iter().take(number).for_each(|write| kernel.write(write));
                 kernel.restart();
                 world.tell(&mut kernel);
