@@ -79,6 +79,7 @@ fn the_listed_services_are_understood() {
         source_ranges: vec!["192.0.2.0/24".parse().unwrap()],
         health_check_node_port: Some(30257),
         distribution: None,
+        algorithm: None,
         annotations: [].into(),
     };
     let not = |name, why| Decoded::NotOurs(ObjectKey::Service(ObjectName::new("shop", name)), why);
@@ -232,6 +233,7 @@ fn kubernetes() -> Service {
         source_ranges: Vec::new(),
         health_check_node_port: None,
         distribution: None,
+        algorithm: None,
         annotations: [].into(),
     }
 }
