@@ -3,7 +3,8 @@
 //!
 //! Prints `name<TAB>value<TAB>unit` lines. Needs root. One UDP socket calls again and again: to the
 //! backend where no program is attached, then to the service with them. The difference is the whole
-//! price of a service, since per packet nothing is left to do; the median is over rounds.
+//! price of a service, since per packet nothing is left to do; the median is over rounds. `first` is
+//! a socket's first connect, in which the kernel makes the record of its translation.
 
 #![allow(clippy::unwrap_used)] // Where a call fails there is nothing to measure.
 
@@ -30,6 +31,8 @@ const ROUNDS: usize = 5;
 const CONNECTS: u32 = 200_000;
 const BLOCK: u32 = 500;
 const DATAGRAMS: u32 = 50_000;
+/// New sockets a block.
+const SOCKETS: usize = 200;
 
 /// Addresses of one family.
 struct Plan {
@@ -48,13 +51,14 @@ const PLANS: [Plan; 2] = [
 #[derive(Clone, Copy)]
 struct Times {
     connect: f64,
+    first: f64,
     sendto: f64,
 }
 
 fn main() {
     pin_to_last_cpu();
     for plan in PLANS {
-        let mut rounds: [Vec<f64>; 3] = Default::default();
+        let mut rounds: [Vec<f64>; 4] = Default::default();
         for _ in 0..ROUNDS {
             let plain = namespace().run(|| time(&plan, plan.backend));
 
@@ -66,6 +70,7 @@ fn main() {
             rounds[0].push(service.connect - plain.connect);
             rounds[1].push(service.sendto - plain.sendto);
             rounds[2].push(other.connect - plain.connect);
+            rounds[3].push(service.first - plain.first);
             eprintln!(
                 "connect{0} {1:.0} ns plain, {2:.0} service, {3:.0} other address; \
                  sendto{0} {4:.0} plain, {5:.0} service",
@@ -77,7 +82,12 @@ fn main() {
                 service.sendto
             );
         }
-        let names = ["connect_added_ns", "sendto_added_ns", "connect_other_added_ns"];
+        let names = [
+            "connect_added_ns",
+            "sendto_added_ns",
+            "connect_other_added_ns",
+            "connect_first_added_ns",
+        ];
         for (name, values) in names.into_iter().zip(rounds) {
             println!("{name}{}\t{:.0}\tns", plan.suffix, median(values));
         }
@@ -91,12 +101,23 @@ fn time(plan: &Plan, to: &str) -> Times {
     let client = UdpSocket::bind(plan.any).unwrap();
     let connect = each(CONNECTS, || client.connect(to).unwrap());
 
+    let first = (0..50).map(|_| first_connects(plan, to)).fold(f64::MAX, f64::min);
     let client = UdpSocket::bind(plan.any).unwrap();
     let send = || {
         client.send_to(b"x", to).unwrap();
     };
     each(DATAGRAMS / 10, send);
-    Times { connect, sendto: each(DATAGRAMS, send) }
+    Times { connect, first, sendto: each(DATAGRAMS, send) }
+}
+
+fn first_connects(plan: &Plan, to: SocketAddr) -> f64 {
+    let sockets: Vec<UdpSocket> =
+        (0..SOCKETS).map(|_| UdpSocket::bind(plan.any).unwrap()).collect();
+    let start = Instant::now();
+    for socket in &sockets {
+        socket.connect(to).unwrap();
+    }
+    start.elapsed().as_nanos() as f64 / SOCKETS as f64
 }
 
 /// Nanoseconds a call, of the fastest block: on a machine with other work the rest measures that.

@@ -17,7 +17,7 @@ use culvert::abi::{Addr, Config};
 use culvert::agent::sync::ServiceSync;
 use culvert::datapath::{Datapath, Options, host};
 use culvert::k8s::manifests;
-use culvert::lb::Context as Node;
+use culvert::lb::{Context as Node, Selection};
 use culvert::model::{Change, Kind, Object, SourceStatus};
 use tokio::sync::{mpsc, watch};
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* bpf_host: external devices. Service traffic from outside, and the way into pods. */
 #include "lib/common.h"
+#include "lib/fragment_translate.h"
 #include "lib/icmp_error.h"
 #include "lib/pod.h"
 
@@ -21,7 +22,8 @@ static __always_inline int enter_node(struct __sk_buff *skb, struct packet *pack
 	}
 
 	if (parsed == PARSED_L3) {
-		done = icmp_translate(skb, packet, v6);
+		done = packet->fragment ? fragment_translate(skb, packet)
+					: icmp_translate(skb, packet, v6);
 		if (done != VERDICT_NONE)
 			return done;
 	}
@@ -84,7 +86,8 @@ static __always_inline int leave_node(struct __sk_buff *skb, struct packet *pack
 		if (done == VERDICT_NONE)
 			done = pod_keep_apart(skb, packet, ZONE_WIRE, 0, now);
 	} else if (parsed == PARSED_L3) {
-		done = icmp_translate(skb, packet, v6);
+		done = packet->fragment ? fragment_from_host(skb, packet)
+					: icmp_translate(skb, packet, v6);
 	}
 	return done != VERDICT_NONE ? done : verdict(OUTCOME_STACK, TC_ACT_UNSPEC);
 }

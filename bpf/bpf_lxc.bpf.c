@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* bpf_lxc: the host side of a pod's veth pair. */
 #include "lib/common.h"
+#include "lib/fragment_translate.h"
 #include "lib/icmp_error.h"
 #include "lib/neighbour.h"
 #include "lib/pod.h"
@@ -39,7 +40,8 @@ static __always_inline int leave_pod(struct __sk_buff *skb, struct packet *packe
 	}
 
 	if (parsed == PARSED_L3) {
-		done = icmp_translate(skb, packet, v6);
+		done = packet->fragment ? fragment_translate(skb, packet)
+					: icmp_translate(skb, packet, v6);
 		if (done != VERDICT_NONE)
 			return done;
 	}
@@ -110,7 +112,8 @@ static __always_inline int enter_pod(struct __sk_buff *skb, struct packet *packe
 	if (parsed == PARSED_L4)
 		done = translate_from_host(skb, packet, clock_ticks(), v6);
 	else if (parsed == PARSED_L3)
-		done = icmp_translate(skb, packet, v6);
+		done = packet->fragment ? fragment_from_host(skb, packet)
+					: icmp_translate(skb, packet, v6);
 	if (done != VERDICT_NONE)
 		return done;
 	return verdict(OUTCOME_LOCAL, TC_ACT_UNSPEC);

@@ -10,6 +10,7 @@
 #include "lib/endpoint.h"
 #include "lib/event.h"
 #include "lib/flow.h"
+#include "lib/fragment_hold.h"
 #include "lib/maglev.h"
 #include "lib/outcome.h"
 #include "lib/owned.h"

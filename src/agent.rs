@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The one control loop: source, model, plan, apply, retry, status.
 
+pub mod acceleration;
 pub mod apply;
 pub mod background;
 pub mod checks;

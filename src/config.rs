@@ -22,8 +22,8 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 pub use resolve::{Error, HostFacts, Inputs};
 pub use value::{
-    Acceleration, Algorithm, DsrDispatch, KubeProxyReplacement, LbMode, LogFormat, PortRange,
-    RoutingMode, Seed,
+    Acceleration, Algorithm, DsrDispatch, KubeProxyReplacement, LbMode, LogFormat,
+    NodePortAddresses, PortRange, RoutingMode, Seed,
 };
 
 /// Where the configuration file is looked for unless `--config` names another.
@@ -45,6 +45,10 @@ pub struct Config {
     pub node_port: NodePort,
     /// Serve `externalIPs` and LoadBalancer addresses.
     pub external_ips: bool,
+    /// Serve externalIPs that the node does not own to pods and the node itself too.
+    pub external_ips_inside: bool,
+    /// Serve `hostPort` of pods.
+    pub host_port: bool,
     pub load_balancer: LoadBalancer,
     /// Of `loadBalancer.algorithm: maglev`; the same on all nodes.
     pub maglev_seed: Seed,
@@ -87,6 +91,8 @@ pub struct Kubernetes {
     /// Servers of one cluster, tried in the order of their health. Used instead of `service_host`.
     pub api_server_urls: Vec<String>,
     pub kubeconfig: Option<PathBuf>,
+    /// Value of the label `service.kubernetes.io/service-proxy-name` that is ours.
+    pub service_proxy_name: Option<String>,
 }
 
 /// Where services, slices, nodes and pods come from.
@@ -101,8 +107,8 @@ pub struct NodePort {
     pub enabled: bool,
     /// Inclusive.
     pub range: PortRange,
-    /// Owned addresses that serve NodePorts. Empty: all of them.
-    pub addresses: Vec<IpNet>,
+    /// Owned addresses that serve NodePorts.
+    pub addresses: NodePortAddresses,
     /// Refuse `bind()` to a port that a service owns.
     pub bind_protection: bool,
 }
@@ -201,10 +207,12 @@ impl Default for Config {
             node_port: NodePort {
                 enabled: true,
                 range: PortRange { min: 30000, max: 32767 },
-                addresses: Vec::new(),
+                addresses: NodePortAddresses::Nets(Vec::new()),
                 bind_protection: true,
             },
             external_ips: true,
+            external_ips_inside: false,
+            host_port: true,
             load_balancer: LoadBalancer {
                 mode: LbMode::Snat,
                 algorithm: Algorithm::Random,

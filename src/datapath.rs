@@ -28,7 +28,7 @@ mod pins;
 mod sys;
 mod verified;
 
-pub use attach::{Mechanism, cleanup};
+pub use attach::{Mechanism, XdpMode, cleanup};
 pub use load::Error as LoadError;
 pub use map::{Map, PerCpu};
 pub use maps::Maps;

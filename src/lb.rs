@@ -17,6 +17,7 @@
 //! Work grows with the change, not with the cluster.
 
 mod adopt;
+mod annotations;
 mod balancer;
 mod claims;
 mod endpoints;
@@ -26,18 +27,24 @@ mod host_ports;
 mod list;
 pub mod maglev;
 mod objects;
+mod owner;
 mod plan;
+mod pods;
 mod record;
+mod selector;
 mod space;
 mod tables;
 mod targets;
+mod topology;
 mod value;
 mod vips;
 
+pub use annotations::Algorithm;
 pub use balancer::{Balancer, Context, ListView};
 pub use frontends::Serve;
 pub use health::HealthCheck;
-pub use plan::{Actual, GRACE, Gone, Plan, Totals, Write};
+pub use owner::Owner;
+pub use plan::{Actual, GRACE, Gone, Plan, Totals, Trigger, Write};
 pub use tables::{Selection, TableWrite, pointed_to as tables_of};
 pub use targets::{Target, TargetsFull};
 

@@ -16,7 +16,6 @@ pub use name::ObjectName;
 pub use node::{AddressKind, Node, NodeAddress};
 pub use pod::{HostPort, Pod};
 pub use service::{
-    Algorithm, IngressAddress, Protocol, Service, ServicePort, ServiceType, TrafficDistribution,
-    TrafficPolicy,
+    IngressAddress, Protocol, Service, ServicePort, ServiceType, TrafficDistribution, TrafficPolicy,
 };
 pub use slice::{Endpoint, EndpointSlice, SlicePort};

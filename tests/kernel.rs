@@ -26,6 +26,8 @@ mod kernel {
     mod cni;
     mod datapath;
     mod events;
+    mod fragments;
+    mod fragments_wire;
     mod host;
     mod host_flow;
     mod icmp;
@@ -33,10 +35,13 @@ mod kernel {
     mod maglev;
     mod netlink;
     mod probe;
+    mod sctp;
     mod serve;
     mod sock;
+    mod sock_affinity;
     mod sock_bind;
     mod sock_destroy;
+    mod sock_policy;
     mod sock_record;
     mod sock_storm;
     mod sock_udp;
@@ -44,5 +49,7 @@ mod kernel {
     mod vips;
     mod wire;
     mod xdp;
+    mod xdp_attach;
     mod xdp_up;
+    mod xdp_wire;
 }

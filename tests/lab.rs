@@ -21,6 +21,7 @@ mod support {
 mod cases {
     mod agent;
     mod backends;
+    mod churn;
     mod configured;
     mod health;
     mod kube;

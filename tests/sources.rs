@@ -5,6 +5,7 @@
 
 #[path = "support"]
 mod support {
+    #[expect(dead_code, reason = "shared with the lab, which needs more of it")]
     pub mod apiserver;
 }
 

@@ -7,10 +7,8 @@ use std::os::fd::BorrowedFd;
 use anyhow::{Context as _, Result, ensure};
 
 use super::frame::{self, ACK, SYN, Tuple};
-use super::raw::{self, Vary};
+use super::raw::{self, Hook, Vary, Wrapper};
 use super::world::{PEER_MAC, Plan, Pod, UPLINK_MAC, World};
-
-const TC_ACT_REDIRECT: u32 = 7;
 
 /// Client ports start here; the low bits vary.
 const FIRST_PORT: u16 = 0x8000;
@@ -25,10 +23,13 @@ pub enum Path {
     PodToServiceLocal,
     SnatNew,
     PodToServiceNew,
+    XdpRequest,
+    XdpReply,
+    XdpNew,
 }
 
 impl Path {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::SnatRequest,
         Self::SnatReply,
         Self::PodToPod,
@@ -36,6 +37,9 @@ impl Path {
         Self::PodToServiceLocal,
         Self::SnatNew,
         Self::PodToServiceNew,
+        Self::XdpRequest,
+        Self::XdpReply,
+        Self::XdpNew,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -47,22 +51,55 @@ impl Path {
             Self::PodToServiceLocal => "pod_to_service_local_ns",
             Self::SnatNew => "tc_snat_new_ns",
             Self::PodToServiceNew => "pod_to_service_new_ns",
+            Self::XdpRequest => "xdp_snat_request_ns",
+            Self::XdpReply => "xdp_snat_reply_ns",
+            Self::XdpNew => "xdp_snat_new_ns",
         }
     }
 
     /// A new flow has no established packets to vary.
     pub const fn opens(self) -> bool {
-        matches!(self, Self::SnatNew | Self::PodToServiceNew)
+        matches!(self, Self::SnatNew | Self::PodToServiceNew | Self::XdpNew)
+    }
+
+    pub const fn hook(self) -> Hook {
+        match self {
+            Self::XdpRequest | Self::XdpReply | Self::XdpNew => Hook::Driver,
+            _ => Hook::Tc,
+        }
+    }
+
+    /// Measures the server's answers.
+    const fn answers(self) -> bool {
+        matches!(self, Self::SnatReply | Self::XdpReply)
     }
 }
 
 /// A packet ready to be timed.
 #[derive(Debug)]
 pub struct Prepared<'w> {
+    pub hook: Hook,
     pub program: BorrowedFd<'w>,
     pub packet: Vec<u8>,
     pub ifindex: u32,
     pub vary: Vec<Vary>,
+    /// The driver hook leaves the first packet of a flow in each tick to this program.
+    keeper: Option<Wrapper>,
+    bits: u32,
+}
+
+impl Prepared<'_> {
+    pub const fn must_keep(&self) -> bool {
+        self.keeper.is_some()
+    }
+
+    /// Sends a packet of every flow to where it is written down that it came in this tick. So many
+    /// random ones leave out not one flow in a million.
+    pub fn keep(&self) -> Result<()> {
+        let Some(keeper) = &self.keeper else { return Ok(()) };
+        keeper.time(&self.packet, self.ifindex, 20 << self.bits)?;
+        Ok(())
+    }
 }
 
 /// One side of a connection: which program its packets meet, and on which device.
@@ -76,10 +113,12 @@ enum Side {
 pub fn prepare<'w>(world: &'w World, path: Path, v6: bool, bits: u32) -> Result<Prepared<'w>> {
     let plan = Plan::new(v6)?;
     let (client, client_side, server, server_side) = match path {
-        Path::SnatRequest | Path::SnatReply => {
+        Path::SnatRequest | Path::SnatReply | Path::XdpRequest | Path::XdpReply => {
             (plan.client, Side::Wire, plan.node_port(), Side::Wire)
         }
-        Path::SnatNew => (plan.client, Side::Wire, plan.wide_node_port(), Side::Wire),
+        Path::SnatNew | Path::XdpNew => {
+            (plan.client, Side::Wire, plan.wide_node_port(), Side::Wire)
+        }
         Path::PodToPod => {
             (plan.pods[0], Side::Pod(0), SocketAddr::from((plan.pods[1], 8080)), Side::Pod(1))
         }
@@ -92,7 +131,7 @@ pub fn prepare<'w>(world: &'w World, path: Path, v6: bool, bits: u32) -> Result<
     };
     let tuple = |port: u16| Tuple { from: (client, port).into(), to: server };
     if path.opens() {
-        return new_flows(world, client_side, tuple(FIRST_PORT));
+        return new_flows(world, path.hook(), client_side, tuple(FIRST_PORT));
     }
 
     let mut answer = None;
@@ -101,35 +140,41 @@ pub fn prepare<'w>(world: &'w World, path: Path, v6: bool, bits: u32) -> Result<
         let got = connect(world, client_side, server_side, tuple(port))
             .with_context(|| format!("no connection from port {port} on path {path:?}"))?;
         ensure!(
-            path != Path::SnatReply || got.to.port() == port,
+            !path.answers() || got.to.port() == port,
             "SNAT did not keep client port {port}, so answers cannot be varied"
         );
         answer.get_or_insert(got);
     }
     let answer = answer.context("at least one flow")?;
 
-    let (side, tuple) = if path == Path::SnatReply {
-        (server_side, answer)
-    } else {
-        (client_side, tuple(FIRST_PORT))
+    let (side, tuple) =
+        if path.answers() { (server_side, answer) } else { (client_side, tuple(FIRST_PORT)) };
+    let hook = path.hook();
+    let (keeper, ifindex, packet) = arriving(world, side, tuple, ACK)?;
+    let port = frame::source_port_offset(&packet) + if path.answers() { 2 } else { 0 };
+    let vary: Vec<Vary> = (bits > 0).then_some(Vary { offset: port, bits }).into_iter().collect();
+    check(Hook::Tc, keeper, &packet, ifindex)?;
+    let (program, keeper) = match hook {
+        Hook::Tc => (keeper, None),
+        Hook::Driver => {
+            let keeper = Wrapper::new(Hook::Tc, Some(keeper), &packet, &vary)?;
+            (world.driver_program(), Some(keeper))
+        }
     };
-    let (program, ifindex, packet) = arriving(world, side, tuple, ACK)?;
-    check(program, &packet, ifindex)?;
-    let port = frame::source_port_offset(&packet) + if path == Path::SnatReply { 2 } else { 0 };
-    let vary = (bits > 0).then_some(Vary { offset: port, bits }).into_iter().collect();
-    Ok(Prepared { program, packet, ifindex, vary })
+    Ok(Prepared { hook, program, packet, ifindex, vary, keeper, bits })
 }
 
 /// A SYN whose source port and source address differ each time. A pod's address is its own: only
 /// its ports vary.
-fn new_flows<'w>(world: &'w World, side: Side, tuple: Tuple) -> Result<Prepared<'w>> {
-    let (program, ifindex, packet) = arriving(world, side, tuple, SYN)?;
-    check(program, &packet, ifindex)?;
+fn new_flows<'w>(world: &'w World, hook: Hook, side: Side, tuple: Tuple) -> Result<Prepared<'w>> {
+    let (tc, ifindex, packet) = arriving(world, side, tuple, SYN)?;
+    let program = if hook == Hook::Tc { tc } else { world.driver_program() };
+    check(hook, program, &packet, ifindex)?;
     let mut vary = vec![Vary { offset: frame::source_port_offset(&packet), bits: 15 }];
     if matches!(side, Side::Wire) {
         vary.push(Vary { offset: frame::source_low_offset(&packet), bits: 16 });
     }
-    Ok(Prepared { program, packet, ifindex, vary })
+    Ok(Prepared { hook, program, packet, ifindex, vary, keeper: None, bits: 0 })
 }
 
 /// SYN, SYN-ACK, ACK through the programs. Returns the tuple that the server's packets arrive with.
@@ -148,13 +193,13 @@ fn connect(world: &World, client: Side, server: Side, tuple: Tuple) -> Result<Tu
 /// Sends one packet through the program on `side`; returns the tuple it leaves with.
 fn pass(world: &World, side: Side, tuple: Tuple, flags: u8) -> Result<Tuple> {
     let (program, ifindex, packet) = arriving(world, side, tuple, flags)?;
-    check(program, &packet, ifindex)
+    check(Hook::Tc, program, &packet, ifindex)
 }
 
-fn check(program: BorrowedFd, packet: &[u8], ifindex: u32) -> Result<Tuple> {
-    let (outcome, _) = raw::run(program, packet, ifindex, 1)?;
+fn check(hook: Hook, program: BorrowedFd, packet: &[u8], ifindex: u32) -> Result<Tuple> {
+    let (outcome, _) = raw::run(hook, program, packet, ifindex, 1)?;
     ensure!(
-        outcome.verdict == TC_ACT_REDIRECT,
+        outcome.verdict == hook.sent(),
         "the packet {:?} was not sent on: verdict {}",
         frame::tuple(packet),
         outcome.verdict

@@ -17,6 +17,9 @@ use libbpf_rs::{MapCore as _, MapFlags, MapHandle, MapType};
 
 use super::insn::Assembler;
 
+const TC_ACT_REDIRECT: u32 = 7;
+const XDP_TX: u32 = 3;
+
 /// What the wrapper returns when it could not reach the program; no verdict of tc has this value.
 const NOT_REACHED: i32 = 77;
 
@@ -43,6 +46,35 @@ struct SkBuff {
     data_end: u32,
 }
 
+/// The kernel's `struct xdp_md`.
+#[derive(Default)]
+#[repr(C)]
+struct Frame {
+    data: u32,
+    data_end: u32,
+    data_meta: u32,
+    ingress_ifindex: u32,
+    rx_queue_index: u32,
+    egress_ifindex: u32,
+}
+
+/// Where a program is called, and so what with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    Tc,
+    Driver,
+}
+
+impl Hook {
+    /// The verdict on a packet that is sent on.
+    pub const fn sent(self) -> u32 {
+        match self {
+            Self::Tc => TC_ACT_REDIRECT,
+            Self::Driver => XDP_TX,
+        }
+    }
+}
+
 /// A 16-bit big-endian field of the packet of which the low `bits` change at random per packet.
 #[derive(Clone, Copy, Debug)]
 pub struct Vary {
@@ -59,6 +91,7 @@ pub struct Outcome {
 
 /// Runs `program` on `packet` as it arrives on device `ifindex`; returns nanoseconds per repeat too.
 pub fn run(
+    hook: Hook,
     program: BorrowedFd,
     packet: &[u8],
     ifindex: u32,
@@ -66,14 +99,20 @@ pub fn run(
 ) -> Result<(Outcome, u32)> {
     let mut output = vec![0_u8; packet.len() + 256];
     let skb = SkBuff { ingress_ifindex: ifindex, ifindex, ..Default::default() };
+    let frame =
+        Frame { data_end: packet.len() as u32, ingress_ifindex: ifindex, ..Default::default() };
+    let (context, context_size) = match hook {
+        Hook::Tc => ((&raw const skb).cast::<c_void>(), size_of::<SkBuff>()),
+        Hook::Driver => ((&raw const frame).cast::<c_void>(), size_of::<Frame>()),
+    };
     let mut options = sys::bpf_test_run_opts {
         sz: size_of::<sys::bpf_test_run_opts>() as u64,
         data_in: packet.as_ptr().cast(),
         data_size_in: packet.len() as u32,
         data_out: output.as_mut_ptr().cast::<c_void>(),
         data_size_out: output.len() as u32,
-        ctx_in: (&raw const skb).cast(),
-        ctx_size_in: size_of::<SkBuff>() as u32,
+        ctx_in: context,
+        ctx_size_in: context_size as u32,
         repeat,
         ..Default::default()
     };
@@ -87,6 +126,7 @@ pub fn run(
 /// A wrapper around one program, ready to be timed.
 #[derive(Debug)]
 pub struct Wrapper {
+    hook: Hook,
     program: OwnedFd,
     /// Holds the tail-called program; the wrapper's own reference keeps only the array alive.
     _programs: MapHandle,
@@ -94,7 +134,12 @@ pub struct Wrapper {
 
 impl Wrapper {
     /// Wraps `target`; without one, a program that only returns.
-    pub fn new(target: Option<BorrowedFd>, packet: &[u8], vary: &[Vary]) -> Result<Self> {
+    pub fn new(
+        hook: Hook,
+        target: Option<BorrowedFd>,
+        packet: &[u8],
+        vary: &[Vary],
+    ) -> Result<Self> {
         let options = sys::bpf_map_create_opts {
             sz: size_of::<sys::bpf_map_create_opts>() as u64,
             ..Default::default()
@@ -102,7 +147,7 @@ impl Wrapper {
         let programs =
             MapHandle::create(MapType::ProgArray, Some("bench_programs"), 4, 4, 1, &options)
                 .context("cannot create a program array")?;
-        let program = load("bench_wrapper", &restore(packet, vary, &programs))?;
+        let program = load(hook, "bench_wrapper", &restore(hook, packet, vary, &programs))?;
 
         let null;
         let target = match target {
@@ -111,31 +156,33 @@ impl Wrapper {
                 let mut code = Assembler::default();
                 code.set(0, 0);
                 code.exit();
-                null = load("bench_null", &code)?;
+                null = load(hook, "bench_null", &code)?;
                 null.as_raw_fd()
             }
         };
         programs
             .update(&0_u32.to_ne_bytes(), &target.to_ne_bytes(), MapFlags::ANY)
             .context("the program cannot be tail-called from the wrapper")?;
-        Ok(Self { program, _programs: programs })
+        Ok(Self { hook, program, _programs: programs })
     }
 
     /// Nanoseconds per packet, once.
     pub fn time(&self, packet: &[u8], ifindex: u32, repeat: i32) -> Result<(Outcome, u32)> {
         use std::os::fd::AsFd as _;
-        let (outcome, nanos) = run(self.program.as_fd(), packet, ifindex, repeat)?;
+        let (outcome, nanos) = run(self.hook, self.program.as_fd(), packet, ifindex, repeat)?;
         ensure!(outcome.verdict != NOT_REACHED as u32, "the wrapper did not reach its program");
         Ok((outcome, nanos))
     }
 }
 
 /// Code that restores `packet` and jumps into the program that `programs` holds.
-fn restore(packet: &[u8], vary: &[Vary], programs: &MapHandle) -> Assembler {
+fn restore(hook: Hook, packet: &[u8], vary: &[Vary], programs: &MapHandle) -> Assembler {
     use std::os::fd::AsFd as _;
     // r6 context, r7 and r8 random values, r2 packet, r3 its end, r4 scratch.
-    const SKB_DATA: i16 = offset_of!(SkBuff, data) as i16;
-    const SKB_DATA_END: i16 = offset_of!(SkBuff, data_end) as i16;
+    let (data, data_end, cleared) = match hook {
+        Hook::Tc => (offset_of!(SkBuff, data), offset_of!(SkBuff, data_end), CLEARED.as_slice()),
+        Hook::Driver => (offset_of!(Frame, data), offset_of!(Frame, data_end), [].as_slice()),
+    };
     const CB: i16 = offset_of!(SkBuff, cb) as i16;
     const CLEARED: [i16; 9] = [
         offset_of!(SkBuff, mark) as i16,
@@ -156,8 +203,8 @@ fn restore(packet: &[u8], vary: &[Vary], programs: &MapHandle) -> Assembler {
         code.and(0, (1 << field.bits) - 1);
         code.copy(register, 0);
     }
-    code.load_u32(2, 6, SKB_DATA);
-    code.load_u32(3, 6, SKB_DATA_END);
+    code.load_u32(2, 6, data as i16);
+    code.load_u32(3, 6, data_end as i16);
     code.copy(1, 2);
     code.add(1, packet.len() as i32);
     let too_short = code.jump_if_greater(1, 3);
@@ -175,7 +222,7 @@ fn restore(packet: &[u8], vary: &[Vary], programs: &MapHandle) -> Assembler {
         code.swap16(register);
         code.store_u16(2, register, field.offset as i16);
     }
-    for offset in CLEARED {
+    for &offset in cleared {
         code.store_zero_u32(6, offset);
     }
     code.copy(1, 6);
@@ -188,19 +235,29 @@ fn restore(packet: &[u8], vary: &[Vary], programs: &MapHandle) -> Assembler {
     code
 }
 
-fn load(name: &str, code: &Assembler) -> Result<OwnedFd> {
+fn load(hook: Hook, name: &str, code: &Assembler) -> Result<OwnedFd> {
     let name = CString::new(name)?;
     let instructions = code.instructions();
-    // SAFETY: the strings and the instructions live through the call, and their count is theirs;
+    // A tail call wants the same attach type on both sides.
+    let mut options = sys::bpf_prog_load_opts {
+        sz: size_of::<sys::bpf_prog_load_opts>() as u64,
+        prog_flags: if hook == Hook::Driver { sys::BPF_F_XDP_HAS_FRAGS } else { 0 },
+        expected_attach_type: if hook == Hook::Driver { sys::BPF_XDP } else { 0 },
+        ..Default::default()
+    };
+    // SAFETY: the strings, the options and the instructions live through the call, and their count is theirs;
     // an instruction is laid out as the kernel's.
     let fd = unsafe {
         sys::bpf_prog_load(
-            sys::BPF_PROG_TYPE_SCHED_CLS,
+            match hook {
+                Hook::Tc => sys::BPF_PROG_TYPE_SCHED_CLS,
+                Hook::Driver => sys::BPF_PROG_TYPE_XDP,
+            },
             name.as_ptr(),
             c"GPL".as_ptr(),
             instructions.as_ptr().cast(),
             instructions.len() as u64,
-            std::ptr::null_mut(),
+            &raw mut options,
         )
     };
     ensure!(fd >= 0, "cannot load `{name:?}`: {}", io::Error::from_raw_os_error(-fd));

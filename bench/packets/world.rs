@@ -87,6 +87,7 @@ impl Plan {
 #[derive(Debug)]
 pub struct World {
     from_netdev: OwnedFd,
+    xdp_entry: OwnedFd,
     from_container: OwnedFd,
     datapath: Datapath,
     pub uplink: u32,
@@ -114,6 +115,7 @@ impl World {
         };
         let world = Self {
             from_netdev: program("from_netdev")?,
+            xdp_entry: program("xdp_entry")?,
             from_container: program("from_container")?,
             datapath,
             uplink,
@@ -129,6 +131,11 @@ impl World {
     /// What packets meet that arrive on the uplink.
     pub fn wire_program(&self) -> BorrowedFd<'_> {
         self.from_netdev.as_fd()
+    }
+
+    /// What frames meet in the uplink's driver.
+    pub fn driver_program(&self) -> BorrowedFd<'_> {
+        self.xdp_entry.as_fd()
     }
 
     /// What packets meet that leave a pod.

@@ -9,6 +9,7 @@
 #include "choose.h"
 #include "flow_open.h"
 #include "reject.h"
+#include "rewrite_fragment.h"
 #include "source_range.h"
 #include "unserved.h"
 
@@ -19,9 +20,13 @@ static __always_inline int balance_send(struct __sk_buff *skb, struct scratch *s
 	const __u8 hop = !output_by_stack(forward) && scratch->packet.key.zone != ZONE_HOST;
 	const bool v4 = addr_is_v4(&scratch->packet.key.saddr);
 
-	if (v4 ? rewrite_packet(skb, &scratch->packet, forward, hop, false)
-	       : rewrite_packet(skb, &scratch->packet, forward, hop, true))
+	if (scratch->packet.fragment) {
+		if (rewrite_fragment(skb, &scratch->packet, forward, hop, true))
+			return verdict_drop(rewrite_failure(&scratch->packet));
+	} else if (v4 ? rewrite_packet(skb, &scratch->packet, forward, hop, false)
+		      : rewrite_packet(skb, &scratch->packet, forward, hop, true)) {
 		return verdict_drop(DROP_REWRITE);
+	}
 	return output_flow(skb, forward, true);
 }
 

@@ -66,17 +66,36 @@ static __always_inline const struct slot_range *choose_range(const struct servic
 	return zone == ZONE_POD ? &service->inside : &service->outside;
 }
 
-/* A backend of @service for the sender of @packet. NULL when its list is empty. */
-static __always_inline const struct backend *choose_backend(const struct service *service,
-							    const struct packet *packet)
+/*
+ * What falls to a new connection. From the wire it is the same for each look at one packet (the
+ * finalizer of splitmix64 over its addresses and ports): the driver hook keeps only connections to
+ * other nodes, and tc drawing anew for the rest would give local backends less than their share.
+ */
+static __always_inline __u32 choose_number(const struct flow_key *key)
 {
-	const struct slot_range *range = choose_range(service, packet->key.zone);
+	__u64 mix;
+
+	if (key->zone != ZONE_WIRE)
+		return bpf_get_prandom_u32();
+	mix = key->saddr.d[0] * 0x9e3779b97f4a7c15 + key->saddr.d[1];
+	mix = mix * 0x9e3779b97f4a7c15 + key->daddr.d[0] + key->daddr.d[1];
+	mix = mix * 0x9e3779b97f4a7c15 + ((__u64)key->sport << 16 | key->dport);
+	mix = (mix ^ (mix >> 30)) * 0xbf58476d1ce4e5b9;
+	mix = (mix ^ (mix >> 27)) * 0x94d049bb133111eb;
+	return mix >> 32;
+}
+
+/* A backend of @service for @key's packet. NULL when that list is empty. */
+static __always_inline const struct backend *choose_backend(const struct service *service,
+							    const struct flow_key *key)
+{
+	const struct slot_range *range = choose_range(service, key->zone);
 	__u32 number;
 
 	if (!range->count)
 		return NULL;
-	if (!maglev_choose(service, range, packet, &number))
-		number = ((__u64)bpf_get_prandom_u32() * range->count) >> 32;
+	if (!maglev_choose(service, range, key, &number))
+		number = ((__u64)choose_number(key) * range->count) >> 32;
 	return backend_lookup(service, range->first + number);
 }
 
@@ -84,17 +103,17 @@ static __always_inline const struct backend *choose_backend(const struct service
 static __always_inline const struct backend *choose_backend_for(const struct service *service,
 								const struct packet *packet)
 {
-	const __u8 zone = packet->key.zone;
+	const struct flow_key *key = &packet->key;
 	const struct backend *backend;
 
 	if (!(service->flags & SERVICE_AFFINITY))
-		return choose_backend(service, packet);
-	backend = affinity_find(service, choose_range(service, zone), &packet->key.saddr);
+		return choose_backend(service, key);
+	backend = affinity_find(service, choose_range(service, key->zone), &key->saddr);
 	if (backend)
 		return backend;
-	backend = choose_backend(service, packet);
+	backend = choose_backend(service, key);
 	if (backend)
-		affinity_store(service, &packet->key.saddr, backend);
+		affinity_store(service, &key->saddr, backend);
 	return backend;
 }
 

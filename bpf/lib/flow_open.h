@@ -75,18 +75,9 @@ __noinline int flow_open(CTX *ctx)
 	reverse->last_seen = now;
 	reverse->created = now;
 
-	if (packet->key.proto == IPPROTO_SCTP) {
-		/* Its CRC32c covers the ports: they cannot be changed here. */
-		if (plan->dport != packet->key.dport)
-			return DROP_PROTOCOL;
-		err = flow_claim(&scratch->reverse_key, reverse, now);
-		if (err == -EEXIST)
-			return DROP_PROTOCOL;
-	} else {
-		err = snat_claim(ctx);
-		if (err == -EEXIST)
-			return DROP_SNAT_EXHAUSTED;
-	}
+	err = snat_claim(ctx);
+	if (err == -EEXIST)
+		return DROP_SNAT_EXHAUSTED;
 	if (err)
 		return DROP_FLOWS_FULL;
 

@@ -10,6 +10,7 @@
 
 #include "flow_table.h"
 #include "output.h"
+#include "reject.h"
 
 #define ICMP_PARAMETER_PROBLEM 12
 #define ICMPV6_LAST_ERROR 127
@@ -33,7 +34,8 @@ static __always_inline bool icmp_is_error(__u8 type, const bool v6)
 {
 	if (v6)
 		return type <= ICMPV6_LAST_ERROR;
-	return type == 3 || type == 11 || type == ICMP_PARAMETER_PROBLEM;
+	return type == ICMP_DEST_UNREACH || type == ICMP_TIME_EXCEEDED ||
+	       type == ICMP_PARAMETER_PROBLEM;
 }
 
 /* Fills scratch->reverse_key with the tuple of the quoted packet's answers. */
@@ -72,7 +74,7 @@ static __always_inline bool icmp_quote_key(struct __sk_buff *skb, struct scratch
 	key->sport = ports[1];
 	key->dport = ports[0];
 	key->zone = scratch->packet.key.zone;
-	return key->proto == IPPROTO_TCP || key->proto == IPPROTO_UDP;
+	return key->proto == IPPROTO_TCP || key->proto == IPPROTO_UDP || key->proto == IPPROTO_SCTP;
 }
 
 /*

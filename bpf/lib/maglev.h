@@ -9,7 +9,7 @@
 #pragma once
 
 #include "config.h"
-#include "packet.h"
+#include "flow.h"
 #include "service.h"
 
 /* Words of four slots. The agent sizes the map. */
@@ -47,30 +47,30 @@ static __always_inline __u64 maglev_mix(__u64 hash, __u64 word)
  * unless the service has affinity, the destination port and the protocol. src/lb/maglev.rs does the
  * same.
  */
-static __always_inline __u32 maglev_hash(const struct packet *packet, bool with_port)
+static __always_inline __u32 maglev_hash(const struct flow_key *key, bool with_port)
 {
 	const __u64 seed = (__u64)CONFIG.maglev_seed[1] << 32 | CONFIG.maglev_seed[0];
-	const __u32 sport = with_port ? packet->key.sport : 0;
+	const __u32 sport = with_port ? key->sport : 0;
 	__u64 hash;
 
-	hash = maglev_mix(seed, packet->key.saddr.d[0]);
-	hash = maglev_mix(hash, packet->key.saddr.d[1]);
-	hash = maglev_mix(hash, (__u64)packet->key.proto << 32 | sport << 16 | packet->key.dport);
+	hash = maglev_mix(seed, key->saddr.d[0]);
+	hash = maglev_mix(hash, key->saddr.d[1]);
+	hash = maglev_mix(hash, (__u64)key->proto << 32 | sport << 16 | key->dport);
 	hash = (hash ^ CONFIG.maglev_seed[2]) * MAGLEV_MUL_2;
 	return hash >> 32;
 }
 
-/* The number in @range for @packet. False where @service has no table. */
+/* The number in @range for the sender of @key. False where @service has no table. */
 static __always_inline bool maglev_choose(const struct service *service,
 					  const struct slot_range *range,
-					  const struct packet *packet, __u32 *number)
+					  const struct flow_key *key, __u32 *number)
 {
 	const struct maglev_slots *slots;
 	__u32 place, index;
 
-	if (service->algorithm != SERVICE_MAGLEV || packet->key.zone == ZONE_POD)
+	if (service->algorithm != SERVICE_MAGLEV || key->zone == ZONE_POD)
 		return false;
-	place = maglev_hash(packet, !(service->flags & SERVICE_AFFINITY));
+	place = maglev_hash(key, !(service->flags & SERVICE_AFFINITY));
 	place = service->maglev_offset + (((__u64)place * service->maglev_size) >> 32);
 	index = place / 4;
 	slots = bpf_map_lookup_elem(&maglev, &index);

@@ -24,6 +24,7 @@ enum outcome {
 	OUTCOME_FORWARDED = 3,	/* out of a device */
 	OUTCOME_ANSWERED = 4,	/* by the program itself: ARP, neighbour advertisement */
 	OUTCOME_REJECTED = 5,	/* service without endpoints: refused with an ICMP error */
+	OUTCOME_HELD = 6,	/* a fragment that came before its first: it comes in again */
 
 	DROP_FIRST = 16,
 	DROP_MALFORMED = 16, /* headers cut short or contradicting each other */
@@ -36,13 +37,13 @@ enum outcome {
 	DROP_FLOWS_FULL = 22,	  /* the flow could not be stored */
 	DROP_NO_ROUTE = 23,	  /* the routing table refuses the rewritten destination */
 	DROP_REWRITE = 24,	  /* the packet could not be written to */
-	DROP_PROTOCOL = 25, /* the service's protocol cannot be translated this way (SCTP ports) */
-	DROP_FRAGMENT = 26, /* a later fragment whose first was never seen */
-	DROP_UNKNOWN_PORT = 27, /* an address that is only a service's, on a port that is none */
-	DROP_DENIED = 28,	/* loadBalancerSourceRanges */
-	DROP_CLUSTER_IP = 29,	/* a ClusterIP, asked for from outside the cluster */
-	DROP_TOO_BIG = 30,	/* larger than the next link carries; the sender was told */
-	DROP_TTL = 31,		/* expired here; the sender was told */
+	DROP_PROTOCOL = 25,	  /* a fragment of SCTP, whose ports would have to change */
+	DROP_FRAGMENT = 26,	  /* a later fragment whose first was never seen */
+	DROP_UNKNOWN_PORT = 27,	  /* an address that is only a service's, on a port that is none */
+	DROP_DENIED = 28,	  /* loadBalancerSourceRanges */
+	DROP_CLUSTER_IP = 29,	  /* a ClusterIP, asked for from outside the cluster */
+	DROP_TOO_BIG = 30,	  /* larger than the next link carries; the sender was told */
+	DROP_TTL = 31,		  /* expired here; the sender was told */
 	OUTCOME_MAX = 40,
 };
 

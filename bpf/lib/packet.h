@@ -15,6 +15,8 @@
 /* The byte whose upper half is the length of the TCP header in words of 4 bytes. */
 #define TCP_WORDS_OFFSET 12
 
+#define TCP_FLAGS_OFFSET 13
+
 #define TCP_FLAG_FIN 0x01
 #define TCP_FLAG_SYN 0x02
 #define TCP_FLAG_RST 0x04
@@ -115,7 +117,7 @@ static __always_inline enum parsed packet_parse_l4(struct __sk_buff *skb, struct
 	if (packet->key.proto == IPPROTO_TCP) {
 		if ((void *)ports + sizeof(struct tcphdr) > data_end)
 			return PARSED_SHORT;
-		packet->tcp_flags = ((__u8 *)ports)[13];
+		packet->tcp_flags = ((__u8 *)ports)[TCP_FLAGS_OFFSET];
 	}
 	return PARSED_L4;
 }

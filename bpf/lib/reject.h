@@ -85,23 +85,59 @@ static __always_inline int reject_swap_macs(struct __sk_buff *skb)
 	return rewrite_macs(skb, dmac, smac);
 }
 
+/*
+ * How much of L4 is quoted. What follows an IPv6 header that is a fragment header must be long
+ * enough for the ports behind it.
+ */
+static __always_inline bool reject_is_wide(const struct packet *packet, const bool v6)
+{
+	return packet->key.proto == IPPROTO_TCP || (v6 && packet->fragment);
+}
+
+/* Reads the @header bytes of the IP header, and what is quoted behind it. Returns 0, or -1. */
+static __always_inline int reject_read(struct __sk_buff *skb, const struct packet *packet,
+				       void *quoted, const __u32 header, __u8 *l4, bool wide)
+{
+	if (bpf_skb_load_bytes(skb, ETH_HLEN, quoted, header))
+		return -1;
+	if (wide ? bpf_skb_load_bytes(skb, ETH_HLEN + header, l4, REJECT_QUOTE_TCP)
+		 : bpf_skb_load_bytes(skb, ETH_HLEN + header, l4, REJECT_QUOTE_UDP))
+		return -1;
+	if (!packet->fragment)
+		reject_fix_quote(l4, packet->key.proto);
+	return 0;
+}
+
+/* Puts @out, @size bytes with a wide quote, in the packet's place. Returns 0, or -1. */
+static __always_inline int reject_write(struct __sk_buff *skb, const void *out, const __u32 size,
+					const __u32 header, bool wide)
+{
+	const __u32 quote = wide ? REJECT_QUOTE_TCP : REJECT_QUOTE_UDP;
+	const __u32 grow = size - header - REJECT_QUOTE_TCP;
+
+	if (bpf_skb_change_tail(skb, ETH_HLEN + header + quote, 0) ||
+	    bpf_skb_adjust_room(skb, grow, BPF_ADJ_ROOM_MAC, 0))
+		return -1;
+	if (wide ? bpf_skb_store_bytes(skb, ETH_HLEN, out, size, 0)
+		 : bpf_skb_store_bytes(skb, ETH_HLEN, out,
+				       size - REJECT_QUOTE_TCP + REJECT_QUOTE_UDP, 0))
+		return -1;
+	return reject_swap_macs(skb);
+}
+
 static __noinline int reject_build_v4(struct __sk_buff *skb, const struct packet *packet, __u32 why,
 				      __u16 mtu)
 {
-	const bool tcp = packet->key.proto == IPPROTO_TCP;
-	const __u32 quote = tcp ? REJECT_QUOTE_TCP : REJECT_QUOTE_UDP;
 	const __u32 grow = sizeof(struct iphdr) + sizeof(struct icmphdr);
+	const bool wide = reject_is_wide(packet, false);
+	const __u32 quote = wide ? REJECT_QUOTE_TCP : REJECT_QUOTE_UDP;
 	struct reject_v4 out = {};
 
 	/* Options are left out of the quote's reach: such packets are rare and simply dropped. */
 	if (packet->l4_off != ETH_HLEN + sizeof(struct iphdr))
 		return -1;
-	if (bpf_skb_load_bytes(skb, ETH_HLEN, &out.quoted, sizeof(out.quoted)))
+	if (reject_read(skb, packet, &out.quoted, sizeof(out.quoted), out.l4, wide))
 		return -1;
-	if (tcp ? bpf_skb_load_bytes(skb, packet->l4_off, out.l4, REJECT_QUOTE_TCP)
-		: bpf_skb_load_bytes(skb, packet->l4_off, out.l4, REJECT_QUOTE_UDP))
-		return -1;
-	reject_fix_quote(out.l4, packet->key.proto);
 
 	out.ip.version = 4;
 	out.ip.ihl = 5;
@@ -123,32 +159,21 @@ static __noinline int reject_build_v4(struct __sk_buff *skb, const struct packet
 	out.icmp.checksum = ~rewrite_fold(
 		bpf_csum_diff(NULL, 0, (void *)&out.icmp, sizeof(out) - sizeof(out.ip), 0));
 
-	if (bpf_skb_change_tail(skb, packet->l4_off + quote, 0) ||
-	    bpf_skb_adjust_room(skb, grow, BPF_ADJ_ROOM_MAC, 0))
-		return -1;
-	if (tcp ? bpf_skb_store_bytes(skb, ETH_HLEN, &out, sizeof(out), 0)
-		: bpf_skb_store_bytes(skb, ETH_HLEN, &out,
-				      sizeof(out) - REJECT_QUOTE_TCP + REJECT_QUOTE_UDP, 0))
-		return -1;
-	return reject_swap_macs(skb);
+	return reject_write(skb, &out, sizeof(out), sizeof(out.quoted), wide);
 }
 
 static __noinline int reject_build_v6(struct __sk_buff *skb, const struct packet *packet, __u32 why,
 				      __u32 mtu)
 {
-	const bool tcp = packet->key.proto == IPPROTO_TCP;
-	const __u32 quote = tcp ? REJECT_QUOTE_TCP : REJECT_QUOTE_UDP;
 	const __u32 grow = offsetof(struct reject_v6, quoted);
+	const bool wide = reject_is_wide(packet, true);
+	const __u32 quote = wide ? REJECT_QUOTE_TCP : REJECT_QUOTE_UDP;
 	__be32 pseudo[2] = {};
 	struct reject_v6 out = {};
 	__u32 sum;
 
-	if (bpf_skb_load_bytes(skb, ETH_HLEN, &out.quoted, sizeof(out.quoted)))
+	if (reject_read(skb, packet, &out.quoted, sizeof(out.quoted), out.l4, wide))
 		return -1;
-	if (tcp ? bpf_skb_load_bytes(skb, packet->l4_off, out.l4, REJECT_QUOTE_TCP)
-		: bpf_skb_load_bytes(skb, packet->l4_off, out.l4, REJECT_QUOTE_UDP))
-		return -1;
-	reject_fix_quote(out.l4, packet->key.proto);
 
 	out.ip.version = 6;
 	out.ip.payload_len = bpf_htons(grow + quote);
@@ -174,14 +199,7 @@ static __noinline int reject_build_v6(struct __sk_buff *skb, const struct packet
 	sum = bpf_csum_diff(NULL, 0, (void *)&out.type, sizeof(out) - sizeof(out.ip), sum);
 	out.check = ~rewrite_fold(sum);
 
-	if (bpf_skb_change_tail(skb, packet->l4_off + quote, 0) ||
-	    bpf_skb_adjust_room(skb, grow, BPF_ADJ_ROOM_MAC, 0))
-		return -1;
-	if (tcp ? bpf_skb_store_bytes(skb, ETH_HLEN, &out, sizeof(out), 0)
-		: bpf_skb_store_bytes(skb, ETH_HLEN, &out,
-				      sizeof(out) - REJECT_QUOTE_TCP + REJECT_QUOTE_UDP, 0))
-		return -1;
-	return reject_swap_macs(skb);
+	return reject_write(skb, &out, sizeof(out), sizeof(out.quoted), wide);
 }
 
 /*

@@ -11,6 +11,7 @@
 
 #include "flow.h"
 #include "packet.h"
+#include "sctp.h"
 
 /* One's-complement sums of what the rewrite changes. The v4-mapped prefix cancels out. */
 static __always_inline void rewrite_prepare(const struct flow_key *key, struct flow *flow)
@@ -44,14 +45,19 @@ static __always_inline void rewrite_v4_header(struct iphdr *ip, __u32 addr_diff,
 }
 
 static __always_inline int rewrite_checksums(struct __sk_buff *skb, const struct packet *packet,
-					     __u32 addr_diff, __u32 port_diff)
+					     const struct flow *flow)
 {
+	const __u32 addr_diff = flow->addr_diff, port_diff = flow->port_diff;
 	const __u8 proto = packet->key.proto;
 	const __u32 offset = packet->l4_off + packet_csum_offset(proto);
 	const __u64 mangled = proto == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0;
 
-	if (proto != IPPROTO_TCP && proto != IPPROTO_UDP)
-		return 0;
+	if (proto == IPPROTO_SCTP) {
+		const __u32 change = ((__u32)packet->key.sport ^ flow->sport) |
+				     ((__u32)packet->key.dport ^ flow->dport) << 16;
+
+		return change ? sctp_update(skb, packet->l4_off, change) : 0;
+	}
 	if (addr_diff && bpf_l4_csum_replace(skb, offset, 0, addr_diff, BPF_F_PSEUDO_HDR | mangled))
 		return -1;
 	if (port_diff && bpf_l4_csum_replace(skb, offset, 0, port_diff, mangled))
@@ -63,7 +69,7 @@ static __always_inline int rewrite_checksums(struct __sk_buff *skb, const struct
 static __always_inline int rewrite_packet(struct __sk_buff *skb, const struct packet *packet,
 					  const struct flow *flow, __u8 hop, const bool v6)
 {
-	const __u32 addr_diff = flow->addr_diff, port_diff = flow->port_diff;
+	const __u32 addr_diff = flow->addr_diff;
 	void *data = packet_data(skb);
 	void *data_end = packet_end(skb);
 	__be16 *ports = data + packet_l4_off(packet, v6);
@@ -97,7 +103,7 @@ static __always_inline int rewrite_packet(struct __sk_buff *skb, const struct pa
 		rewrite_v4_header(ip, addr_diff, hop);
 	}
 
-	if (rewrite_checksums(skb, packet, addr_diff, port_diff))
+	if (rewrite_checksums(skb, packet, flow))
 		return -1;
 	if (v6) {
 		/*

@@ -10,6 +10,7 @@
 #include "config.h"
 #include "owned.h"
 #include "service.h"
+#include "sock_vip.h"
 
 /* Whether a socket with this network namespace's cookie is one of the node itself. */
 static __always_inline bool netns_is_host(__u64 cookie)
@@ -53,7 +54,19 @@ static __always_inline void addr_resolve_unspecified(struct addr *addr)
 		addr->w[3] = bpf_htonl(1);
 }
 
-static __always_inline bool sock_nodeport_served(struct bpf_sock_addr *ctx, const struct addr *addr)
+/* Whether a wildcard frontend may have @port. */
+static __always_inline bool sock_may_be_wildcard(__be16 port)
+{
+	const __u16 number = bpf_ntohs(port);
+	const struct settings *settings;
+
+	if (CONFIG.nodeport && number >= CONFIG.nodeport_min && number <= CONFIG.nodeport_max)
+		return true;
+	settings = settings_get();
+	return settings && settings->host_ports;
+}
+
+static __always_inline bool sock_wildcard_served(struct bpf_sock_addr *ctx, const struct addr *addr)
 {
 	const struct owned *owned;
 
@@ -67,21 +80,54 @@ static __always_inline bool sock_nodeport_served(struct bpf_sock_addr *ctx, cons
 	return (owned->flags & OWNED_LOOPBACK) && sock_in_host(ctx);
 }
 
-/* The service behind @addr:@port for this socket, or NULL. An exact frontend wins. */
-static __always_inline const struct service *
-sock_frontend(struct bpf_sock_addr *ctx, const struct addr *addr, __be16 port, __u8 proto)
+/*
+ * An external IP that only the network in front of the cluster may claim: whoever may write a
+ * service could otherwise take any address's traffic from the cluster (CVE-2020-8554).
+ */
+static __always_inline bool sock_withheld(const struct service *service, const struct addr *addr)
+{
+	return !CONFIG.external_ips_inside && service->kind == SERVICE_EXTERNAL_IP &&
+	       !owned_lookup(addr);
+}
+
+/*
+ * The service behind @addr:@port for this socket, or NULL. An exact frontend wins. @closed: the
+ * address is a cluster IP, so that nobody else will answer on that port either.
+ */
+static __always_inline const struct service *sock_frontend(struct bpf_sock_addr *ctx,
+							   const struct addr *addr, __be16 port,
+							   __u8 proto, bool *closed)
 {
 	const struct service *service;
+	const struct vip *vip = NULL;
+	struct addr *hint;
+	bool hinted;
 
+	*closed = false;
 	if (addr_is_loopback(addr) && !sock_in_host(ctx))
 		return NULL;
 
-	service = service_lookup(addr, port, proto);
-	if (service)
-		return service;
+	hint = vip_hint(addr);
+	hinted = hint && addr_equal(hint, addr);
+	if (!hinted)
+		vip = vip_lookup(addr);
+	if (hinted || vip) {
+		service = service_lookup(addr, port, proto);
+		if (service) {
+			if (hint && !hinted)
+				*hint = *addr;
+			return sock_withheld(service, addr) ? NULL : service;
+		}
+	}
+	if (sock_may_be_wildcard(port) && sock_wildcard_served(ctx, addr)) {
+		service = service_lookup_wildcard(addr, port, proto);
+		if (service)
+			return service;
+	}
 
-	service = service_lookup_wildcard(addr, port, proto);
-	if (!service || !sock_nodeport_served(ctx, addr))
-		return NULL;
-	return service;
+	if (hinted)
+		vip = vip_lookup(addr);
+	*closed = vip && (vip->flags & VIP_CLUSTER_IP) && !(vip->flags & VIP_FOREIGN) &&
+		  !owned_lookup(addr);
+	return NULL;
 }

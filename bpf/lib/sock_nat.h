@@ -49,6 +49,28 @@ struct {
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 } sock_nat SEC(".maps");
 
+/* The part of struct sock that is asked for. */
+struct sock___storage {
+	void *sk_bpf_storage;
+} __attribute__((preserve_access_index));
+
+extern void *bpf_rdonly_cast(const void *object, __u32 btf_id) __ksym __weak;
+
+/*
+ * Whether the socket has storage of anybody's, told without a call: most have none. May be true
+ * when it has not.
+ */
+static __always_inline bool sock_has_storage(struct bpf_sock_addr *ctx)
+{
+	const struct sock___storage *sk;
+
+	/* The function came with 6.2; this is of 6.6, the first long-term kernel that has it. */
+	if (!bpf_core_enum_value_exists(enum bpf_attach_type, BPF_TCX_INGRESS))
+		return true;
+	sk = bpf_rdonly_cast(ctx->sk, bpf_core_type_id_kernel(struct sock));
+	return sk->sk_bpf_storage;
+}
+
 /* The socket's translations, or NULL when it never had one. */
 static __always_inline struct sock_nat *sock_nat_get(struct bpf_sock_addr *ctx)
 {

@@ -8,7 +8,7 @@
 #include "service.h"
 
 /*
- * Whether what the flow was sent to has left. Established TCP goes on, as it does behind
+ * Whether what the flow was sent to has left. What is established goes on, as it does behind
  * kube-proxy: a pod that left its service but lives keeps its connections. Datagrams choose anew at
  * once.
  */
@@ -18,7 +18,9 @@ static __always_inline bool translate_orphaned(const struct packet *packet, cons
 		return false;
 	if (target_alive(flow->target, flow->target_epoch))
 		return false;
-	return packet->key.proto != IPPROTO_TCP || !flow->tcp_peer;
+	if (packet->key.proto == IPPROTO_TCP)
+		return !flow->tcp_peer;
+	return packet->key.proto != IPPROTO_SCTP || !flow->replied;
 }
 
 /*

@@ -8,10 +8,16 @@
 
 #include "choose.h"
 #include "flow_open.h"
+#include "source_range.h"
 #include "xdp_forward.h"
 
-/* What the driver hook knows how to do for a frontend; with any other flag bpf_host serves. */
-#define XDP_SERVICE_FLAGS SERVICE_HAS_ENDPOINTS
+/*
+ * What the driver hook knows how to do for a frontend; with any other flag bpf_host serves. Local
+ * backends go up anyway, delegated or not.
+ */
+#define XDP_SERVICE_FLAGS                                                                          \
+	(SERVICE_HAS_ENDPOINTS | SERVICE_AFFINITY | SERVICE_SOURCE_RANGES |                        \
+	 SERVICE_SOURCE_RANGES_DENY | SERVICE_DELEGATE)
 
 /* Opens the flow of @packet, which has none, and sends it. Returns the XDP action. */
 static __always_inline int xdp_open(struct xdp_md *ctx, const struct packet *packet, __u32 len)
@@ -25,7 +31,10 @@ static __always_inline int xdp_open(struct xdp_md *ctx, const struct packet *pac
 	if (!service || service->kind == SERVICE_CLUSTER_IP ||
 	    (service->flags & ~XDP_SERVICE_FLAGS) || endpoint_lookup(&packet->key.daddr))
 		return XDP_PASS;
-	backend = choose_backend(service, packet);
+	if ((service->flags & SERVICE_SOURCE_RANGES) &&
+	    !source_range_permits(service, &packet->key.saddr))
+		return XDP_PASS;
+	backend = choose_backend_for(service, packet);
 	scratch = scratch_get();
 	if (!backend || !scratch)
 		return XDP_PASS;

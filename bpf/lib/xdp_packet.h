@@ -116,7 +116,7 @@ static __always_inline void xdp_checksum(__sum16 *check, const struct flow *flow
 
 /*
  * Makes the frame, which xdp_parse() has passed, carry @flow's rewrite and its MACs, one hop
- * further. Returns false, with nothing written, where the bounds are others by now.
+ * further. Returns false, with nothing written, where it cannot.
  */
 static __always_inline bool xdp_rewrite(const struct xdp_md *ctx, const struct flow *flow,
 					__u8 proto, const bool v6)
@@ -132,6 +132,8 @@ static __always_inline bool xdp_rewrite(const struct xdp_md *ctx, const struct f
 		xdp_checksum(&((struct tcphdr *)l4)->check, flow, false);
 	} else if (proto == IPPROTO_UDP) {
 		xdp_checksum(&((struct udphdr *)l4)->check, flow, true);
+	} else if (*(xdp_u32 *)l4 != *(const xdp_u32 *)&flow->sport) {
+		return false; /* SCTP's CRC over other ports is bpf_host's work. */
 	}
 	*(xdp_u32 *)l4 = *(const xdp_u32 *)&flow->sport;
 

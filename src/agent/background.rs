@@ -34,10 +34,13 @@ pub fn age_flows(
         let mut failing = false;
         loop {
             thread::sleep(Duration::from_nanos(TICK_NANOS));
-            let (started, before) = (Instant::now(), aging.counts().deleted);
+            let (started, before) = (Instant::now(), aging.counts());
             let outcome = aging.tick(&maps.flows, host::ticks_now());
-            metrics.flows_aged(started.elapsed(), aging.counts().deleted - before);
-            counter.store(aging.counts().entries, Ordering::Relaxed);
+            let after = aging.counts();
+            let v6 = after.deleted_v6 - before.deleted_v6;
+            let v4 = after.deleted - before.deleted - v6;
+            metrics.flows_aged(started.elapsed(), [v4, v6]);
+            counter.store(after.entries, Ordering::Relaxed);
             // Once, not every tick: the next one tries again.
             if let Err(error) = &outcome
                 && !failing

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::block_in_place;
 
 use super::Command;
+use super::acceleration::Acceleration;
 use super::checks::Checks;
 use super::endpoints::{Conflist, Endpoints};
 use super::features;
@@ -23,7 +24,7 @@ use crate::datapath::netlink::{Filter, Routes, View};
 use crate::datapath::{Datapath, host};
 use crate::lb::Context;
 use crate::model::{Change, Kind, Problem, SourceStatus};
-use crate::serve::metrics::Stage;
+use crate::serve::metrics::{Family, Stage};
 use crate::serve::{Health, Metrics};
 
 /// A status that changes faster is published at this pace.
@@ -45,6 +46,7 @@ pub struct Inputs {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Task {
     Network,
+    Acceleration,
     Routes,
     DetachOthers,
     CniConfiguration,
@@ -54,6 +56,7 @@ impl Task {
     fn subject(self) -> &'static str {
         match self {
             Self::Network => "network devices",
+            Self::Acceleration => "XDP acceleration",
             Self::Routes => "routes to pods",
             Self::DetachOthers => "devices that are no longer ours",
             Self::CniConfiguration => "CNI configuration",
@@ -69,6 +72,7 @@ pub struct Core {
     pub sync: ServiceSync,
     pub endpoints: Endpoints,
     pub uplinks: Uplinks,
+    pub acceleration: Acceleration,
     pub nodes: Nodes,
     /// None: connected UDP sockets outlive their backend here.
     pub reaper: Option<Reaper>,
@@ -82,6 +86,8 @@ pub struct Core {
     /// When the oldest change came that is not written.
     pub(super) queued: Option<Instant>,
     pub(super) synced_once: bool,
+    /// Something was listed since the heap was trimmed.
+    pub(super) relisted: bool,
     pub(super) cni_installed: bool,
 }
 
@@ -92,7 +98,8 @@ impl Core {
         let mut publish = Instant::now();
         loop {
             let now = Instant::now();
-            let due = [self.sync.due(now), self.retries.next(), Some(publish)];
+            let due =
+                [self.sync.due(now), self.retries.next(), self.acceleration.due(), Some(publish)];
             let due = due.into_iter().flatten().min().unwrap_or(now);
             // What other nodes say of themselves all the time is no reason to report anew.
             let mut moved = true;
@@ -131,12 +138,14 @@ impl Core {
         let (kind, action) = name(&change);
         self.metrics.event(kind.name(), action);
         let listed = matches!(change, Change::Listed(..));
+        self.relisted |= listed;
         let changed = match kind {
             Kind::Service | Kind::EndpointSlice => {
                 let changed = self.sync.change(change) as u64;
                 if changed > 0 {
                     let services = kind == Kind::Service;
-                    let (services, slices) = if services { (changed, 0) } else { (0, changed) };
+                    let services = if services { changed } else { 0 };
+                    let slices = self.sync.take_changed_slices();
                     self.metrics.queued(services, slices);
                     self.health.queued();
                     self.queued.get_or_insert_with(Instant::now);
@@ -150,16 +159,24 @@ impl Core {
                 }
                 changed
             }
-            // Host ports and egress policies will look at pods.
-            Kind::Pod => false,
+            Kind::Pod => {
+                let changed = self.sync.change(change) > 0;
+                if changed {
+                    self.health.queued();
+                    self.queued.get_or_insert_with(Instant::now);
+                }
+                changed
+            }
         };
         changed || listed
     }
 
     fn node_changed(&mut self) {
         let this = self.config.node_name.clone();
-        let zone = self.nodes.get(&this).and_then(|node| node.zone()).map(Arc::from);
-        self.sync.set_context(Context { zone, ..features::context(&self.config) });
+        let node = self.nodes.get(&this);
+        let zone = node.and_then(|node| node.zone()).map(Arc::from);
+        let labels = node.map(|node| node.labels.clone()).unwrap_or_default();
+        self.sync.set_context(Context { zone, labels, ..features::context(&self.config) });
         self.health.node_leaving(self.nodes.leaving(&this));
         self.endpoints.set_pod_cidrs(self.nodes.pod_cidrs(&this));
         let node_ips = self.nodes.addresses(&this);
@@ -189,6 +206,9 @@ impl Core {
     /// Returns whether there was any.
     async fn work(&mut self, view: &View) -> bool {
         let now = Instant::now();
+        if self.acceleration.due().is_some_and(|due| due <= now) {
+            self.retries.now(Task::Acceleration);
+        }
         let tasks = self.retries.due(now);
         let mut worked = !tasks.is_empty();
         for task in tasks {
@@ -227,7 +247,12 @@ impl Core {
                 if first {
                     self.retries.now(Task::DetachOthers);
                 }
+                self.retries.now(Task::Acceleration);
                 self.retries.now(Task::Routes);
+            }
+            Task::Acceleration => {
+                let now = Instant::now();
+                block_in_place(|| self.acceleration.step(view, &self.datapath, now))?;
             }
             Task::Routes => {
                 let direct = self.config.routing_mode == RoutingMode::Native
@@ -265,8 +290,9 @@ impl Core {
         }
         let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         for trigger in step.triggered {
-            let latency = (wall.as_nanos() as i128).saturating_sub(trigger);
-            self.metrics.programmed(Duration::from_nanos(u64::try_from(latency).unwrap_or(0)));
+            let latency = (wall.as_nanos() as i128).saturating_sub(trigger.at);
+            let latency = Duration::from_nanos(u64::try_from(latency).unwrap_or(0));
+            self.metrics.programmed(Family::of(trigger.v6), latency);
         }
         if !step.ended.is_empty()
             && let Some(reaper) = &self.reaper
@@ -280,7 +306,7 @@ impl Core {
                 self.metrics.synced(stage, took);
                 self.report.synced(took);
             }
-            if !self.synced_once {
+            if std::mem::take(&mut self.relisted) {
                 // Everything was parsed at once and little of that is kept.
                 host::trim_heap();
             }
@@ -314,9 +340,11 @@ impl Core {
             synced: self.sync.listed(),
             view,
             attached: self.uplinks.attached(),
+            acceleration: &self.acceleration,
             pod_cidrs: self.nodes.pod_cidrs(&self.config.node_name),
             endpoints: &self.endpoints,
             totals: self.sync.balancer().totals(),
+            targets: self.sync.balancer().targets_in_use(),
             pending: self.sync.pending() as u64,
             mechanism: self.datapath.mechanism().name(),
             node_ips: &self.nodes.addresses(&self.config.node_name),
@@ -340,6 +368,9 @@ impl Core {
             if attached.problem.is_some() {
                 waiting.push(format!("programs on device `{name}`"));
             }
+        }
+        for (name, reason) in self.acceleration.missing() {
+            waiting.push(format!("XDP on device `{name}` ({reason})"));
         }
         waiting
     }

@@ -3,11 +3,11 @@
 
 use anyhow::{Result, ensure};
 
+use super::acceleration::Acceleration;
 use super::status::{Feature, Features};
-use crate::config::{Acceleration, Algorithm, Config, KubeProxyReplacement, LbMode, RoutingMode};
+use crate::config::{Algorithm, Config, KubeProxyReplacement, LbMode, RoutingMode};
 use crate::datapath::probe::Probe;
-use crate::lb::{Context, Selection, Serve};
-use crate::model;
+use crate::lb::{self, Context, Selection, Serve};
 
 const LATER: &str = "not in this version";
 
@@ -18,6 +18,7 @@ pub fn context(config: &Config) -> Context {
     let serve = Serve {
         node_ports: (replaces && config.node_port.enabled).then_some(range.min..=range.max),
         external: replaces && config.external_ips,
+        host_ports: replaces && config.host_port,
         source_ranges_all_types: config.load_balancer.source_ranges_all_types,
         classes: config.load_balancer.classes.clone(),
     };
@@ -27,8 +28,8 @@ pub fn context(config: &Config) -> Context {
 /// How backends are chosen for clients outside; the size of the map is found in the map.
 pub fn selection(config: &Config) -> Selection {
     let algorithm = match config.load_balancer.algorithm {
-        Algorithm::Random => model::Algorithm::Random,
-        Algorithm::Maglev => model::Algorithm::Maglev,
+        Algorithm::Random => lb::Algorithm::Random,
+        Algorithm::Maglev => lb::Algorithm::Maglev,
     };
     Selection { algorithm, seed: config.maglev_seed.0, words: 0 }
 }
@@ -86,16 +87,12 @@ pub fn of(config: &Config, probe: &Probe, socket_lb: bool) -> Features {
         },
         session_affinity: Feature::absent(LATER),
         nat46x64: Feature::absent(LATER),
-        xdp_acceleration: match config.load_balancer.acceleration {
-            Acceleration::Disabled => Feature::as_requested("Disabled"),
-            Acceleration::Native => Feature::instead("Native", "Disabled", LATER),
-            Acceleration::BestEffort => Feature::instead("Best-Effort", "Disabled", LATER),
-        },
+        xdp_acceleration: Acceleration::new(config.load_balancer.acceleration).feature(),
         cluster_ip: Feature::switch(true),
         node_port: served(config.node_port.enabled),
         load_balancer: served(config.external_ips),
         external_ips: served(config.external_ips),
-        host_port: Feature::absent(LATER),
+        host_port: served(config.host_port),
         routing: match config.routing_mode {
             RoutingMode::Native => Feature::as_requested("Native"),
             RoutingMode::Tunnel => Feature::instead("Tunnel", "Native", LATER),

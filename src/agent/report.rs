@@ -10,10 +10,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use ipnet::IpNet;
 use tokio::sync::watch;
 
+use super::acceleration::Acceleration;
 use super::endpoints::Endpoints;
 use super::status::{self, Status};
 use super::uplinks::Attached;
 use crate::abi::OWNED_NODEPORT;
+use crate::config::NodePortAddresses;
 use crate::datapath::Maps;
 use crate::datapath::netlink::View;
 use crate::lb::{Balancer, Totals};
@@ -42,9 +44,11 @@ pub struct Now<'a> {
     pub synced: bool,
     pub view: &'a View,
     pub attached: &'a BTreeMap<String, Attached>,
+    pub acceleration: &'a Acceleration,
     pub pod_cidrs: &'a [IpNet],
     pub endpoints: &'a Endpoints,
     pub totals: Totals,
+    pub targets: u64,
     pub pending: u64,
     pub mechanism: &'static str,
     pub node_ips: &'a [IpAddr],
@@ -70,6 +74,11 @@ impl Report {
         status.problems.extend(now.problems.into_iter().map(problem));
         status.sources = vec![source(now.source, now.synced)];
         status.devices = devices(now.view, now.attached, now.mechanism, now.node_ips);
+        for device in &mut status.devices {
+            let (word, problem) = now.acceleration.of_device(&device.name);
+            (device.acceleration, device.acceleration_problem) = (word.into(), problem.into());
+        }
+        status.features.xdp_acceleration = now.acceleration.feature();
         status.pod_cidrs = now.pod_cidrs.iter().map(IpNet::to_string).collect();
         status.endpoints = now
             .endpoints
@@ -102,6 +111,7 @@ impl Report {
         [
             ("services", now.totals.frontends.iter().sum(), maps.services.max_entries()),
             ("backends", now.totals.backends, maps.backends.max_entries()),
+            ("target_state", now.targets, maps.target_state.max_entries()),
             ("flows", self.flows.load(Ordering::Relaxed), maps.flows.max_entries()),
             ("endpoints", addresses, maps.endpoints.max_entries()),
             ("owned", now.view.owned.len() as u64, maps.owned.max_entries()),
@@ -117,7 +127,11 @@ impl Report {
 }
 
 /// What the keeper of health check ports is to answer. `addresses`: `nodePort.addresses`.
-pub(super) fn checked(balancer: &Balancer, addresses: &[IpNet], view: &View) -> keeper::State {
+pub(super) fn checked(
+    balancer: &Balancer,
+    addresses: &NodePortAddresses,
+    view: &View,
+) -> keeper::State {
     let owned = view.owned.iter().filter(|(_, owned)| owned.flags & OWNED_NODEPORT != 0);
     let services = balancer.health_checks().into_iter().map(|check| keeper::Checked {
         namespace: check.service.namespace.to_string(),
@@ -129,10 +143,9 @@ pub(super) fn checked(balancer: &Balancer, addresses: &[IpNet], view: &View) -> 
         // Judged anew whenever the keeper is told.
         healthy: true,
         // Any address will do where no choice was made, also one that the node gets later.
-        addresses: if addresses.is_empty() {
-            Vec::new()
-        } else {
-            owned.map(|(address, _)| address.ip()).collect()
+        addresses: match addresses {
+            NodePortAddresses::Nets(nets) if nets.is_empty() => Vec::new(),
+            _ => owned.map(|(address, _)| address.ip()).collect(),
         },
         services: services.collect(),
     }
@@ -163,6 +176,8 @@ fn devices(
             direct_routing: direct(*ifindex),
             attached: if on { mechanism.to_owned() } else { String::new() },
             problem: problem.unwrap_or_default(),
+            acceleration: String::new(),
+            acceleration_problem: String::new(),
         }
     };
     view.uplinks.iter().map(device).collect()

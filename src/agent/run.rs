@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{broadcast, mpsc, watch};
 
+use super::acceleration::Acceleration;
 use super::background;
 use super::checks::Checks;
 use super::core::{Core, Inputs};
@@ -21,8 +22,8 @@ use super::retry::Retries;
 use super::sync::ServiceSync;
 use super::uplinks::Uplinks;
 use super::{Handle, report, status};
-use crate::config::{Config, KubeProxyReplacement, Source};
-use crate::datapath::netlink::{self, Filter, Routes, View};
+use crate::config::{Config, KubeProxyReplacement, NodePortAddresses, Source};
+use crate::datapath::netlink::{self, Filter, Routes, Serving, View};
 use crate::datapath::{Datapath, Options, host, probe, sysctl};
 use crate::k8s::{kube, manifests};
 use crate::model::{Change, Problem, SourceStatus};
@@ -94,6 +95,8 @@ pub async fn run(config: Config) -> Result<()> {
         datapath.detach_cgroup()?;
     }
 
+    let acceleration = Acceleration::new(config.load_balancer.acceleration);
+    acceleration.start(&datapath)?;
     let uplinks = Uplinks::adopt(&maps)?;
     let context = features::context(&config);
     let selection = features::selection(&config);
@@ -152,7 +155,11 @@ pub async fn run(config: Config) -> Result<()> {
     let (filter, filtered) = watch::channel(Filter {
         devices: config.devices.iter().map(|name| name.parse()).collect::<Result<_, _>>()?,
         node_ips: Vec::new(),
-        node_port_addresses: config.node_port.addresses.clone(),
+        node_port_addresses: match &config.node_port.addresses {
+            NodePortAddresses::Primary => Serving::Primary,
+            NodePortAddresses::Nets(nets) if nets.is_empty() => Serving::All,
+            NodePortAddresses::Nets(nets) => Serving::Inside(nets.clone()),
+        },
     });
     let (view_tx, view) = watch::channel(Arc::new(View::default()));
     tokio::spawn(async move {
@@ -173,6 +180,7 @@ pub async fn run(config: Config) -> Result<()> {
         sync,
         endpoints,
         uplinks,
+        acceleration,
         nodes: Nodes::new(native),
         reaper,
         routes,
@@ -184,6 +192,7 @@ pub async fn run(config: Config) -> Result<()> {
         retries: Retries::default(),
         queued: None,
         synced_once: false,
+        relisted: false,
         cni_installed: false,
     };
     let mut terminate = signal(SignalKind::terminate())?;
@@ -227,7 +236,8 @@ fn map_sizes(config: &Config) -> BTreeMap<String, u32> {
 fn follow(config: &Config, changes: mpsc::Sender<Change>, status: watch::Sender<SourceStatus>) {
     match config.source() {
         Source::Manifests { dir } => {
-            tokio::spawn(manifests::run(dir, None, changes, status));
+            let proxy_name = config.k8s.service_proxy_name.clone();
+            tokio::spawn(manifests::run(dir, proxy_name, changes, status));
         }
         Source::Kube(server) => {
             let options = kube::Options {
@@ -235,6 +245,7 @@ fn follow(config: &Config, changes: mpsc::Sender<Change>, status: watch::Sender<
                 port: Some(server.service_port),
                 servers: server.api_server_urls,
                 kubeconfig: server.kubeconfig,
+                proxy_name: server.service_proxy_name,
                 ..kube::Options::new(config.node_name.clone())
             };
             tokio::spawn(async move {

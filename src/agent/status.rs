@@ -163,7 +163,7 @@ pub struct Features {
     pub backend_selection: Feature,
     pub session_affinity: Feature,
     pub nat46x64: Feature,
-    /// `Disabled`, `Native` or `Best-Effort`.
+    /// `Disabled`, `Native`, `Partial` (some devices only), `Best-Effort` or `Generic`.
     pub xdp_acceleration: Feature,
     pub cluster_ip: Feature,
     pub node_port: Feature,
@@ -238,6 +238,12 @@ pub struct Device {
     /// Why they do not.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub problem: String,
+    /// Who runs the driver hook: `native`, `generic`, or empty where tc serves alone.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub acceleration: String,
+    /// Why it is not better, where it was asked for.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub acceleration_problem: String,
 }
 
 /// How far map content is behind the sources.
@@ -249,8 +255,9 @@ pub struct Sync {
     /// Slots of backend lists.
     pub backends: u64,
     /// Service ports with policy Local and endpoints, of which none is on this node.
-    pub no_local_internal: u64,
-    pub no_local_external: u64,
+    /// IPv4 first.
+    pub no_local_internal: [u64; 2],
+    pub no_local_external: [u64; 2],
     /// Services whose writes are not done yet.
     pub pending: u64,
     /// Unix seconds of the last successful write of everything that was due; 0: none yet.

@@ -15,8 +15,10 @@ use super::retry::Retries;
 use crate::abi::{BackendKey, GoneTarget};
 use crate::datapath::Maps;
 use crate::datapath::map::Error;
-use crate::lb::{Balancer, Context, GRACE, Plan, Selection, Target, TargetsFull, Write};
-use crate::model::{Change, Kind, Object, ObjectKey, ObjectName, Problem, Protocol};
+use crate::lb::{
+    Balancer, Context, GRACE, Owner, Plan, Selection, Target, TargetsFull, Trigger, Write,
+};
+use crate::model::{Change, Kind, Object, ObjectKey, Problem, Protocol};
 
 /// A burst is gathered for at most this long; the first change after a pause acts at once.
 const GATHER: Duration = Duration::from_millis(50);
@@ -32,15 +34,15 @@ pub struct Step {
     pub failed: usize,
     /// Targets that UDP sockets may still be connected to.
     pub ended: Vec<GoneTarget>,
-    /// Trigger times of the slices that are in the maps now, nanoseconds since the Unix epoch.
-    pub triggered: Vec<i128>,
+    /// Of the slices that are in the maps now.
+    pub triggered: Vec<Trigger>,
     pub took: Duration,
 }
 
 /// Work that is tried again.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Work {
-    Service(ObjectName),
+    Service(Owner),
     Prune,
     Removals,
 }
@@ -92,6 +94,11 @@ impl ServiceSync {
         &self.balancer
     }
 
+    /// Slices changed since this was asked last, IPv4 first.
+    pub fn take_changed_slices(&mut self) -> [u64; 2] {
+        self.balancer.take_changed_slices()
+    }
+
     pub fn set_context(&mut self, context: Context) {
         self.balancer.set_context(context);
     }
@@ -103,6 +110,8 @@ impl ServiceSync {
             Change::Set(Object::Slice(slice)) => self.balancer.set_slice(slice),
             Change::Removed(ObjectKey::Service(name)) => self.balancer.remove_service(&name),
             Change::Removed(ObjectKey::Slice(name)) => self.balancer.remove_slice(&name),
+            Change::Set(Object::Pod(pod)) => self.balancer.set_pod(pod),
+            Change::Removed(ObjectKey::Pod(name)) => self.balancer.remove_pod(&name),
             Change::Listed(kind, objects) => return self.list(kind, objects),
             Change::Set(_) | Change::Removed(_) => false,
         };
@@ -110,7 +119,10 @@ impl ServiceSync {
     }
 
     fn list(&mut self, kind: Kind, objects: Vec<Object>) -> usize {
-        self.listed.insert(kind);
+        if self.listed.insert(kind) && kind == Kind::Pod {
+            // What an earlier agent wrote of hostPorts can go only now.
+            self.pruned = false;
+        }
         let objects = objects.into_iter();
         match kind {
             Kind::Service => self.balancer.list_services(
@@ -123,7 +135,12 @@ impl ServiceSync {
                     .filter_map(|o| if let Object::Slice(s) = o { Some(s) } else { None })
                     .collect(),
             ),
-            Kind::Node | Kind::Pod => 0,
+            Kind::Pod => self.balancer.list_pods(
+                objects
+                    .filter_map(|o| if let Object::Pod(p) = o { Some(p) } else { None })
+                    .collect(),
+            ),
+            Kind::Node => 0,
         }
     }
 
@@ -178,7 +195,7 @@ impl ServiceSync {
             }
             if self.balancer.pending() == 0 && !self.pruned {
                 self.pruned = true;
-                let plan = self.balancer.prune();
+                let plan = self.balancer.prune(self.listed.contains(&Kind::Pod));
                 self.write(vec![plan], now, &mut step);
             }
         }
@@ -198,7 +215,7 @@ impl ServiceSync {
                 epoch: gone.target_epoch,
                 pad: 0,
             }));
-            step.applied += usize::from(plan.service.is_some());
+            step.applied += usize::from(plan.owner.is_some());
             step.triggered.extend(plan.triggered);
             let slots = plan.later.iter().filter_map(|write| match write {
                 Write::RemoveBackend { key } => Some(*key),
@@ -211,11 +228,11 @@ impl ServiceSync {
             if !plan.released.is_empty() {
                 self.released.push((written + GRACE, plan.released));
             }
-            self.retries.done(&plan.service.map_or(Work::Prune, Work::Service));
+            self.retries.done(&plan.owner.map_or(Work::Prune, Work::Service));
         }
         for refused in outcome.refused {
             step.failed += 1;
-            let work = refused.plan.service.clone().map_or(Work::Prune, Work::Service);
+            let work = refused.plan.owner.clone().map_or(Work::Prune, Work::Service);
             let reason = chain(&*refused.error);
             tracing::warn!(?work, error = %reason, "map write refused");
             self.retries.failed(work, reason, now);
@@ -278,7 +295,7 @@ impl ServiceSync {
     /// What is not as the sources ask, and why.
     pub fn problems(&self) -> Vec<Problem> {
         // A full map keeps many services waiting: one line, with the first of them.
-        let mut waiting: BTreeMap<&str, Vec<&ObjectName>> = BTreeMap::new();
+        let mut waiting: BTreeMap<&str, Vec<&Owner>> = BTreeMap::new();
         for (work, reason) in self.retries.reasons() {
             if let Work::Service(name) = work {
                 waiting.entry(reason).or_default().push(name);
@@ -290,7 +307,7 @@ impl ServiceSync {
                 1 => reason.to_owned(),
                 count => format!("{reason}; {count} services wait, this one first"),
             };
-            Problem { subject: format!("Service {}", names[0]), message }
+            Problem { subject: names[0].to_string(), message }
         }));
         let others = self.retries.reasons().filter_map(|(work, reason)| {
             let subject = match work {

@@ -161,7 +161,7 @@ fn attach(datapath: &Datapath, ifindex: u32, uplink: &netlink::Uplink) -> Result
 }
 
 /// Makes `map` hold exactly `wanted`. Removals come first: a full map must shrink before it grows.
-fn reconcile<K: Plain + Ord, V: Plain + PartialEq>(
+pub(super) fn reconcile<K: Plain + Ord, V: Plain + PartialEq>(
     map: &Map<K, V>,
     wanted: &BTreeMap<K, V>,
 ) -> Result<()> {

@@ -10,6 +10,10 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::args::ConfigArgs;
 use crate::config::{Config, LogFormat};
+use crate::datapath::host;
+
+/// Each costs a stack and a share of the heap, on a large node as on a small one.
+const WORKERS: usize = 4;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -24,7 +28,11 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
         warn!("{warning}");
     }
     info!(version = env!("CARGO_PKG_VERSION"), node = config.node_name, "starting");
+    // The loop is one task; a few more decode, serve and wait.
+    let workers = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, WORKERS);
+    host::limit_heap();
     tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
         .enable_all()
         .build()
         .context("cannot start the runtime")?

@@ -91,6 +91,9 @@ keys! {
     "k8s.apiServerURLs", "k8s-api-server-urls" => k8s.api_server_urls;
         "URLs of the cluster's API servers, tried in the order of their health; instead of \
          `k8sServiceHost`"
+    "k8s.serviceProxyName", "k8s-service-proxy-name" => k8s.service_proxy_name;
+        "Serve also Services whose label `service.kubernetes.io/service-proxy-name` says this; others \
+         with that label are another proxy's"
     "kubeconfig", "kubeconfig" => k8s.kubeconfig;
         "Reach the API server as this kubeconfig file says"
     "kubeProxyReplacement", "kube-proxy-replacement" => kube_proxy_replacement;
@@ -105,18 +108,24 @@ keys! {
         "Ports that the API server gives to NodePorts, both ends included"
     "nodePort.addresses", "node-port-addresses" => node_port.addresses,
         auto "every address of the node";
-        "Serve NodePorts only on addresses of the node inside these CIDRs"
+        "Serve NodePorts only on addresses of the node inside these CIDRs, or with `primary` only \
+         on the node's first InternalIP of each family"
     "nodePort.bindProtection", "node-port-bind-protection" => node_port.bind_protection;
         "Refuse `bind()` to a port that a service owns"
     "externalIPs.enabled", "external-ips-enabled" => external_ips;
         "Serve externalIPs and LoadBalancer addresses"
+    "externalIPs.servedInside", "external-ips-served-inside" => external_ips_inside;
+        "Serve externalIPs that the node does not own to pods and to the node itself too: whoever \
+         may create Services can then take the traffic to any address (CVE-2020-8554)"
+    "hostPort.enabled", "host-port-enabled" => host_port;
+        "Serve `hostPort` of pods; the CNI plugin `portmap` is then not needed"
     "loadBalancer.mode", "load-balancer-mode" => load_balancer.mode;
         "How requests reach backends on other nodes; this version has `snat`"
     "loadBalancer.algorithm", "load-balancer-algorithm" => load_balancer.algorithm;
         "How a backend is chosen for clients outside the cluster: `random`, or `maglev`, which gives \
          a client the same one on every node"
     "loadBalancer.acceleration", "load-balancer-acceleration" => load_balancer.acceleration;
-        "Whether the driver hook (XDP) serves; this version serves in tc, also with `best-effort`"
+        "Whether the driver hook (XDP) of external devices serves: on each (`native`) or where it can"
     "loadBalancer.dsrDispatch", "load-balancer-dsr-dispatch" => load_balancer.dsr_dispatch;
         "How a direct server return request names its service; without effect in mode `snat`"
     "loadBalancer.sourceRangesAllTypes", "load-balancer-source-ranges-all-types" =>

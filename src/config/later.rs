@@ -30,7 +30,6 @@ const LATER: &[(&str, &str)] = &[
     ("enableIPv6BIGTCP", "false"),
     ("enableIPv4BIGTCP", "false"),
     ("nat46x64Gateway.enabled", "false"),
-    ("hostPort.enabled", "false"),
     ("tunnelProtocol", ""),
 ];
 
@@ -40,6 +39,13 @@ pub(super) fn meaning(name: &str, value: &str) -> Meaning {
         return match value {
             "disabled" => Meaning::Old { key: "routingMode", value: "native" },
             "vxlan" | "geneve" => Meaning::Old { key: "routingMode", value: "tunnel" },
+            _ => Meaning::Unknown,
+        };
+    }
+    if name == "bpf.disableExternalIPMitigation" {
+        return match value {
+            "true" => Meaning::Old { key: "externalIPs.servedInside", value: "true" },
+            "false" => Meaning::Nothing,
             _ => Meaning::Unknown,
         };
     }

@@ -190,6 +190,7 @@ impl Inputs {
             for (name, field) in [
                 ("nodePort.enabled", &mut config.node_port.enabled),
                 ("externalIPs.enabled", &mut config.external_ips),
+                ("hostPort.enabled", &mut config.host_port),
                 ("socketLB.enabled", &mut config.socket_lb.enabled),
             ] {
                 *field = *field && given.has(name);

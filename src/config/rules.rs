@@ -2,7 +2,7 @@
 //! What cannot be combined, and what this version does not do. One table each.
 
 use super::resolve::{Error, Given};
-use super::{Acceleration, Config, DsrDispatch, KubeProxyReplacement, LbMode, RoutingMode, keys};
+use super::{Config, DsrDispatch, KubeProxyReplacement, LbMode, RoutingMode, keys};
 
 /// Two keys whose values contradict each other.
 struct Rule {
@@ -49,6 +49,11 @@ const RULES: &[Rule] = &[
             c.kube_proxy_replacement == KubeProxyReplacement::False && c.socket_lb.enabled
         },
         why: "`false` leaves the host's sockets to kube-proxy; use `partial` to take them over",
+    },
+    Rule {
+        keys: ["kubeProxyReplacement", "hostPort.enabled"],
+        broken: |c, _| c.kube_proxy_replacement == KubeProxyReplacement::False && c.host_port,
+        why: "`false` leaves hostPorts to `portmap`; use `partial` to take them over",
     },
     Rule {
         keys: ["socketLB.hostNamespaceOnly", "socketLB.enabled"],
@@ -134,10 +139,6 @@ struct Missing {
 
 const MISSING: &[Missing] = &[
     Missing { key: "loadBalancer.mode", asked: |c| c.load_balancer.mode != LbMode::Snat },
-    Missing {
-        key: "loadBalancer.acceleration",
-        asked: |c| c.load_balancer.acceleration == Acceleration::Native,
-    },
     Missing {
         key: "loadBalancer.dsrDispatch",
         asked: |c| c.load_balancer.dsr_dispatch != DsrDispatch::Opt,

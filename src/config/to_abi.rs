@@ -31,7 +31,7 @@ impl Config {
             nodeport: (replaces && self.node_port.enabled).into(),
             bpf_host_routing: (bpf_host_routing && !self.bpf.host_legacy_routing).into(),
             spoof_check: self.bpf.source_check.into(),
-            external_ips_inside: 1,
+            external_ips_inside: self.external_ips_inside.into(),
             pad: [0; 1],
         }
     }
@@ -50,6 +50,7 @@ mod tests {
         ("nodePort.enabled", "false"),
         ("nodePort.range", "30000,60000"),
         ("nodePort.bindProtection", "false"),
+        ("externalIPs.servedInside", "true"),
         ("socketLB.enabled", "false"),
         ("socketLB.hostNamespaceOnly", "true"),
         ("bpf.hostLegacyRouting", "true"),

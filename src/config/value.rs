@@ -113,10 +113,14 @@ impl Value for Seed {
 
 words! {
     /// Whether the driver hook serves.
-    Acceleration, "disabled|native|best-effort" {
+    Acceleration, "disabled|native|best-effort|testing-only-generic" {
         Disabled = "disabled",
+        /// On every external device; the agent is not ready without.
         Native = "native",
+        /// Where the driver can; tc serves the other devices.
         BestEffort = "best-effort",
+        /// In the kernel's own hook, which no driver must support.
+        TestingOnlyGeneric = "testing-only-generic",
     }
 }
 
@@ -175,6 +179,34 @@ impl Value for PortRange {
 
     fn show(&self) -> String {
         format!("{},{}", self.min, self.max)
+    }
+}
+
+/// Which addresses of the node serve NodePorts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NodePortAddresses {
+    /// The first InternalIP of each family, as kube-proxy's nftables mode does without being told.
+    Primary,
+    /// Those inside; empty: all.
+    Nets(Vec<IpNet>),
+}
+
+impl Value for NodePortAddresses {
+    const KIND: &'static str = "primary|LIST";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        match text.trim() {
+            "primary" => Ok(Self::Primary),
+            // The API's word for all addresses of a family is its zero CIDR.
+            nets => Vec::parse(nets).map(Self::Nets),
+        }
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::Primary => "primary".to_owned(),
+            Self::Nets(nets) => nets.show(),
+        }
     }
 }
 

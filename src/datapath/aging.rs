@@ -32,6 +32,8 @@ pub struct Counts {
     pub entries: u64,
     /// Entries deleted since the agent started.
     pub deleted: u64,
+    /// Those of them that were IPv6.
+    pub deleted_v6: u64,
     /// Times the whole map was read.
     pub passes: u64,
 }
@@ -72,7 +74,10 @@ impl Aging {
         }
         let keys: Vec<FlowKey> = gone.into_iter().collect();
         let failed = flows.remove_batch(&keys);
+        let v6 = |key: &FlowKey| u64::from(!key.saddr.is_v4());
         self.counts.deleted += (keys.len() - failed.len()) as u64;
+        self.counts.deleted_v6 += keys.iter().map(v6).sum::<u64>();
+        self.counts.deleted_v6 -= failed.iter().map(|failed| v6(&failed.key)).sum::<u64>();
 
         if self.cursor.is_at_end() {
             self.counts.entries = self.met;

@@ -21,8 +21,10 @@ mod cgroup;
 mod cleanup;
 mod clsact;
 mod name;
+mod xdp;
 
 pub use cleanup::{Removed, cleanup};
+pub use xdp::XdpMode;
 
 /// Why a program is not where it should be.
 #[derive(Debug, Error)]
@@ -35,6 +37,9 @@ pub enum Error {
 
     #[error("cannot attach `{program}` to `{target}`")]
     Attach { program: String, target: String, source: io::Error },
+
+    #[error("no XDP on `{device}`: {why}")]
+    Xdp { device: String, why: &'static str, source: io::Error },
 
     #[error("cannot replace `{program}` on `{target}`")]
     Replace { program: String, target: String, source: io::Error },
@@ -100,14 +105,6 @@ impl Datapath {
         self.attach_tc(ifindex, device, OVERLAY)
     }
 
-    /// Attaches the driver hook of an external device; the kernel falls back to its generic hook
-    /// where the driver has none.
-    pub fn attach_xdp(&self, ifindex: u32, device: &str) -> Result<(), Error> {
-        let program = self.loaded(XDP)?;
-        let on = Place { target: ifindex as i32, name: device, live: LinkTarget::Xdp(ifindex) };
-        self.link(&program, &on, raw::BPF_XDP)
-    }
-
     /// Attaches all socket programs to a cgroup, given by its directory, and with it to every
     /// process below it.
     pub fn attach_cgroup(&self, cgroup: &Path) -> Result<(), Error> {
@@ -124,11 +121,6 @@ impl Datapath {
         self.unpin(|name| name.device == device)?;
         clsact::remove(ifindex as i32);
         Ok(())
-    }
-
-    /// Takes the driver hook off a device.
-    pub fn detach_xdp(&self, device: &str) -> Result<(), Error> {
-        self.unpin(|name| name.device == device && name.program == XDP)
     }
 
     /// Takes programs off all devices but `wanted`: those that left while no agent ran.
@@ -157,7 +149,7 @@ impl Datapath {
                     Side::Ingress => raw::BPF_TCX_INGRESS,
                     Side::Egress => raw::BPF_TCX_EGRESS,
                 };
-                self.link(&program, &on, attach_type)?;
+                self.link(&program, &on, attach_type, 0)?;
             } else {
                 clsact::attach(program.as_fd(), ifindex as i32, side).map_err(|source| {
                     Error::Attach { program: name.to_owned(), target: device.to_owned(), source }
@@ -184,6 +176,7 @@ impl Datapath {
         program: &ProgramMut<'_>,
         on: &Place<'_>,
         attach_type: u32,
+        flags: u32,
     ) -> Result<(), Error> {
         let name = program.name().to_string_lossy().into_owned();
         let path = pins::links_dir(&self.options.root).join(name::pin(on.name, &name));
@@ -207,7 +200,7 @@ impl Datapath {
         remove_pin(&path)?;
 
         let link =
-            sys::link_create(program.as_fd(), on.target, attach_type, 0).map_err(|source| {
+            sys::link_create(program.as_fd(), on.target, attach_type, flags).map_err(|source| {
                 let (program, target) = failed();
                 Error::Attach { program, target, source }
             })?;

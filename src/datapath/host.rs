@@ -77,6 +77,27 @@ pub fn cgroup2() -> io::Result<Option<PathBuf>> {
     }))
 }
 
+/// Keeps the heap in few pieces. glibc gives every thread its own, up to eight a CPU, and what one
+/// of them has freed the others cannot use: an agent on a large node would grow with its CPUs.
+pub fn limit_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes no pointer; a refusal changes nothing.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 2);
+    }
+}
+
+/// Packets that a device of the calling thread's network namespace has received so far.
+pub fn received(device: &str) -> io::Result<u64> {
+    let text = std::fs::read_to_string("/proc/thread-self/net/dev")?;
+    let counters = text.lines().find_map(|line| {
+        line.trim_start().strip_prefix(device)?.strip_prefix(':')?.split_whitespace().nth(1)
+    });
+    counters
+        .and_then(|packets| packets.parse().ok())
+        .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+}
+
 /// Gives memory that a burst of work has freed back to the kernel; glibc keeps it otherwise.
 pub fn trim_heap() {
     #[cfg(target_env = "gnu")]

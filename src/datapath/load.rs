@@ -8,11 +8,12 @@ use std::path::PathBuf;
 
 use libbpf_rs::btf::types::{DataSec, Var};
 use libbpf_rs::btf::{Btf, BtfType};
-use libbpf_rs::{AsRawLibbpf as _, Object, ObjectBuilder, OpenObject, ProgramMut};
+use libbpf_rs::libbpf_sys as raw;
+use libbpf_rs::{AsRawLibbpf as _, Object, ObjectBuilder, OpenObject, ProgramMut, ProgramType};
 use thiserror::Error;
 use zerocopy::IntoBytes as _;
 
-use super::{Options, log, map, pins};
+use super::{Options, log, map, pins, sys};
 use crate::abi;
 use crate::skel;
 
@@ -112,12 +113,21 @@ fn load(
         let off = program.name().to_str().is_some_and(|name| options.programs_off.contains(name));
         if off {
             program.set_autoload(false);
+        } else if program.prog_type() == ProgramType::Xdp && has_frags() {
+            // It reads headers only, so that it does not mind where the rest of a frame lies.
+            program.set_flags(raw::BPF_F_XDP_HAS_FRAGS);
         }
     }
 
     let (loaded, said) = log::capture(|| object.load());
     let object = loaded.map_err(|source| Error::load(name, source, &said))?;
     Ok(Loaded { object })
+}
+
+/// Whether the kernel runs XDP programs on frames of several buffers (5.18); without, drivers
+/// refuse a program at a large MTU.
+fn has_frags() -> bool {
+    sys::has_helper(raw::BPF_PROG_TYPE_XDP, raw::BPF_FUNC_xdp_get_buff_len)
 }
 
 /// Writes `CONFIG` into the object's `.rodata`. An object that reads no configuration has none.

@@ -53,8 +53,17 @@ pub struct Filter {
     pub devices: Vec<DevicePattern>,
     /// The node's InternalIPs and ExternalIPs, preferred ones first.
     pub node_ips: Vec<IpAddr>,
-    /// NodePorts are served on addresses in these; empty: on all.
-    pub node_port_addresses: Vec<IpNet>,
+    pub node_port_addresses: Serving,
+}
+
+/// Which addresses of the node serve NodePorts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Serving {
+    #[default]
+    All,
+    /// The first of `node_ips` in each family.
+    Primary,
+    Inside(Vec<IpNet>),
 }
 
 /// The node's network at one moment.

@@ -15,7 +15,7 @@ mod map;
 mod probe;
 mod window;
 
-pub(super) use link::{LinkTarget, link_create, link_detach, link_info, link_update};
+pub(super) use link::{LinkTarget, link_create, link_detach, link_info, link_update, xdp_attached};
 pub(super) use map::{
     Walk, delete, delete_batch, lookup, lookup_batch, map_info, next_key, refused, update,
     update_batch,

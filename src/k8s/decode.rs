@@ -26,7 +26,8 @@ pub(super) const HEADLESS: &str = "service.kubernetes.io/headless";
 /// Names another proxy than the cluster's default one.
 pub(super) const PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
 /// Annotations under these prefixes are kept: our own, and those people bring along.
-const ANNOTATIONS: [&str; 4] = ["culvert.io/", "service.cilium.io/", "io.cilium/", "cilium.io/"];
+const ANNOTATIONS: [&str; 5] =
+    ["culvert.io/", "service.culvert.io/", "service.cilium.io/", "io.cilium/", "cilium.io/"];
 
 /// What became of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,12 +159,6 @@ fn annotations(meta: &ObjectMeta) -> BTreeMap<String, String> {
     let known = |key: &str| ANNOTATIONS.iter().any(|prefix| key.starts_with(prefix));
     let all = meta.annotations.iter().flatten();
     all.filter(|(key, _)| known(key)).map(|(key, value)| (key.clone(), value.clone())).collect()
-}
-
-/// The annotation `name` under our prefix, else under another that we read.
-fn annotation<'m>(meta: &'m ObjectMeta, name: &str) -> Option<&'m str> {
-    let all = meta.annotations.as_ref()?;
-    ANNOTATIONS.iter().find_map(|prefix| all.get(&format!("{prefix}{name}"))).map(String::as_str)
 }
 
 /// `protocol`, which the API server sets to TCP where it is absent.

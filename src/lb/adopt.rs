@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What an earlier agent left in the maps, until a service claims it or it is pruned.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::list::{Garbage, List, ListKey};
 use super::plan::Actual;
-use crate::abi::{Backend, Service, ServiceKey, SourceRangeKey, TargetState, TargetStatus};
+use crate::abi::{
+    Addr, Backend, Service, ServiceKey, ServiceKind, SourceRangeKey, TargetState, TargetStatus,
+};
 
 /// Slots of one generation by number; with holes when the earlier agent died while it wrote.
 type Slots = BTreeMap<u32, Backend>;
@@ -99,6 +101,31 @@ impl Adopted {
             generations.into_iter().map(|(generation, slots)| garbage(id, generation, &slots));
         let ranges = self.ranges.remove(&id).unwrap_or_default();
         Some(Found { list, frontends, garbage: garbage.collect(), ranges })
+    }
+
+    /// hostPorts with all that belongs to them.
+    pub(super) fn take_host_ports(&mut self) -> Self {
+        let mut taken = Self::default();
+        let is_one = |value: &Service| value.kind == ServiceKind::HostPort as u8;
+        let services = std::mem::take(&mut self.services);
+        (taken.services, self.services) = services.into_iter().partition(|(_, v)| is_one(v));
+        let ids: BTreeSet<u32> = taken.services.values().map(|value| value.id).collect();
+        for id in ids {
+            taken.keys.extend(self.keys.remove(&id).map(|keys| (id, keys)));
+            let generations = self.generations.remove(&id);
+            let slots = generations.iter().flat_map(BTreeMap::values).flat_map(BTreeMap::values);
+            for target in slots.map(|backend| backend.target) {
+                taken.states.extend(self.states.remove(&target).map(|state| (target, state)));
+                taken.unowned.extend(self.unowned.take(&target));
+            }
+            taken.generations.extend(generations.map(|of_id| (id, of_id)));
+        }
+        taken
+    }
+
+    /// Addresses of frontends that nobody has claimed.
+    pub(super) fn vips(&self) -> HashSet<Addr> {
+        self.services.keys().map(|key| key.vip).collect()
     }
 
     /// The frontends, slots and source ranges that nobody claimed.

@@ -2,28 +2,32 @@
 //! The desired and the written state of all services, and the plans between the two.
 
 mod planning;
+mod wishes;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::adopt::Adopted;
 use super::claims::Claims;
-use super::frontends::Serve;
+use super::frontends::{Serve, frontend_name};
 use super::host_ports::HostPortCount;
 use super::objects::Objects;
+use super::owner::Owner;
 use super::plan::{Actual, Gone, Plan, Totals, Write};
+use super::pods::Pods;
 use super::record::{Record, end};
 use super::tables::{Selection, Tables};
 use super::targets::{Target, Targets, TargetsFull};
 use super::vips::Vips;
 use crate::abi::{Addr, Backend, ServiceKey, TargetStatus};
-use crate::model::{self, EndpointSlice, ObjectName, Problem, Protocol};
+use crate::model::{self, EndpointSlice, ObjectName, Pod, Problem, Protocol};
 
 /// What of this node the choice of endpoints depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Context {
     pub node: Arc<str>,
     pub zone: Option<Arc<str>>,
+    pub labels: BTreeMap<String, String>,
     pub serve: Serve,
 }
 
@@ -33,17 +37,18 @@ impl Context {
         let serve = Serve {
             node_ports: Some(30000..=32767),
             external: true,
+            host_ports: true,
             source_ranges_all_types: false,
             classes: Vec::new(),
         };
-        Self { node: node.into(), zone: None, serve }
+        Self { node: node.into(), zone: None, labels: BTreeMap::new(), serve }
     }
 }
 
 /// One backend list as it is written, for `status` and the API.
 #[derive(Clone, Debug)]
 pub struct ListView<'a> {
-    pub service: &'a ObjectName,
+    pub owner: &'a Owner,
     pub port: u16,
     pub protocol: Protocol,
     pub v6: bool,
@@ -57,7 +62,8 @@ pub struct Balancer {
     context: Context,
     objects: Objects,
     claims: Claims,
-    records: HashMap<ObjectName, Record>,
+    pods: Pods,
+    records: HashMap<Owner, Record>,
     /// What no service owns and is to go.
     orphans: Record,
     adopted: Adopted,
@@ -67,10 +73,12 @@ pub struct Balancer {
     last_id: u32,
     totals: Totals,
     /// Services that did not get all their endpoints in, with how many are out.
-    short: BTreeMap<ObjectName, usize>,
+    short: BTreeMap<Owner, usize>,
+    /// What else is wrong with a service, said when it was planned.
+    faults: BTreeMap<Owner, Vec<String>>,
     tables: Tables,
     /// Services without room for a table: their backends are chosen by chance.
-    tableless: BTreeSet<ObjectName>,
+    tableless: BTreeSet<Owner>,
 }
 
 impl Balancer {
@@ -80,6 +88,7 @@ impl Balancer {
             context,
             objects: Objects::default(),
             claims: Claims::default(),
+            pods: Pods::default(),
             records: HashMap::new(),
             orphans: Record::default(),
             adopted: Adopted::default(),
@@ -89,6 +98,7 @@ impl Balancer {
             last_id: 0,
             totals: Totals::default(),
             short: BTreeMap::new(),
+            faults: BTreeMap::new(),
             tables: Tables::new(Selection::default()),
             tableless: BTreeSet::new(),
         }
@@ -120,17 +130,28 @@ impl Balancer {
         &self.objects
     }
 
+    /// Slices changed since this was asked last, IPv4 first.
+    pub fn take_changed_slices(&mut self) -> [u64; 2] {
+        self.objects.take_changed_slices()
+    }
+
     pub fn context(&self) -> &Context {
         &self.context
     }
 
-    /// Touches every service when something changed.
+    /// Touches the services that the change is about.
     pub fn set_context(&mut self, context: Context) {
-        if self.context != context {
-            self.context = context;
-            let all: Vec<ObjectName> = self.objects.names().cloned().collect();
-            self.objects.dirty.extend(all);
-        }
+        let before = std::mem::replace(&mut self.context, context);
+        let now = &self.context;
+        let touched: Vec<Owner> = if (&before.node, &before.serve) != (&now.node, &now.serve) {
+            let ports = self.pods.keys().map(|key| Owner::HostPort(*key));
+            self.objects.names().cloned().map(Owner::Service).chain(ports).collect()
+        } else {
+            let hinted = self.objects.hinted().filter(|_| before.zone != now.zone);
+            let selective = self.objects.selective().filter(|_| before.labels != now.labels);
+            hinted.chain(selective).cloned().map(Owner::Service).collect()
+        };
+        self.objects.dirty.extend(touched);
     }
 
     /// Returns whether anything changed; so do the other changes.
@@ -160,6 +181,36 @@ impl Balancer {
         self.objects.list_slices(slices)
     }
 
+    /// Pods of other nodes, and those without hostPorts, are of no interest.
+    pub fn set_pod(&mut self, pod: Pod) -> bool {
+        let ours = pod.node.as_deref() == Some(&*self.context.node);
+        if !ours || pod.host_network || pod.finished || pod.host_ports.is_empty() {
+            return self.remove_pod(&pod.name);
+        }
+        let touched = self.pods.set(pod);
+        self.touch_host_ports(touched)
+    }
+
+    pub fn remove_pod(&mut self, name: &ObjectName) -> bool {
+        let touched = self.pods.remove(name);
+        self.touch_host_ports(touched)
+    }
+
+    /// Everything there is; returns the number of changes.
+    pub fn list_pods(&mut self, pods: Vec<Pod>) -> usize {
+        let listed: HashSet<&ObjectName> = pods.iter().map(|pod| &pod.name).collect();
+        let vanished: Vec<ObjectName> =
+            self.pods.names().filter(|name| !listed.contains(name)).cloned().collect();
+        let removed = vanished.iter().filter(|name| self.remove_pod(name)).count();
+        removed + pods.into_iter().filter_map(|pod| self.set_pod(pod).then_some(())).count()
+    }
+
+    fn touch_host_ports(&mut self, keys: Vec<ServiceKey>) -> bool {
+        let touched = !keys.is_empty();
+        self.objects.dirty.extend(keys.into_iter().map(Owner::HostPort));
+        touched
+    }
+
     /// Services that wait for [`Balancer::plan`].
     pub fn pending(&self) -> usize {
         self.objects.dirty.len()
@@ -175,9 +226,11 @@ impl Balancer {
         plans
     }
 
-    /// Plans the removal of everything adopted that no service has claimed. To be called when all
-    /// services and slices are known and planned.
-    pub fn prune(&mut self) -> Plan {
+    /// Plans the removal of everything adopted that nobody has claimed. To be called when all
+    /// services and slices are known and planned; `pods` says whether all pods are, too: until
+    /// then their hostPorts stay.
+    pub fn prune(&mut self, pods: bool) -> Plan {
+        let kept = if pods { Adopted::default() } else { self.adopted.take_host_ports() };
         let (frontends, garbage, ranges) = self.adopted.prune();
         self.orphans.frontends.extend(frontends.into_iter().map(|key| (key, None)));
         self.orphans.garbage.extend(garbage);
@@ -204,15 +257,19 @@ impl Balancer {
         let claims = &self.claims;
         self.orphans.finish(BTreeMap::new(), |key| claims.is_anothers(key, None), &mut plan);
         self.orphans.finish_ranges(BTreeSet::new(), &mut plan);
-        self.vips.prune(&mut plan);
-        self.host_ports.prune(&mut plan);
+        let addresses = kept.vips();
+        self.vips.prune(&mut plan, &addresses);
+        if pods {
+            self.host_ports.prune(&mut plan);
+        }
+        self.adopted = kept;
         plan
     }
 
     /// All of `plan` but its `later` phase is written.
     pub fn applied(&mut self, plan: &Plan) {
         plan.tables.iter().for_each(|write| self.tables.written(write));
-        let record = plan.service.as_ref().and_then(|name| self.records.get(name));
+        let record = plan.owner.as_ref().and_then(|name| self.records.get(name));
         for (key, _) in record.iter().flat_map(|record| &record.frontends) {
             self.claims.written(key);
         }
@@ -230,7 +287,7 @@ impl Balancer {
     pub fn failed(&mut self, plan: Plan) {
         self.vips.doubt(&plan);
         self.host_ports.doubt(&plan);
-        match &plan.service {
+        match &plan.owner {
             Some(name) => self.records.entry(name.clone()).or_default().doubt(plan),
             None => self.orphans.doubt(plan),
         }
@@ -247,8 +304,8 @@ impl Balancer {
         }
     }
 
-    pub fn retry(&mut self, service: &ObjectName) {
-        self.objects.dirty.insert(service.clone());
+    pub fn retry(&mut self, owner: &Owner) {
+        self.objects.dirty.insert(owner.clone());
     }
 
     /// A target for something that is no service, with the write that makes it active.
@@ -268,6 +325,11 @@ impl Balancer {
         end(target)
     }
 
+    /// Entries of `target_state` that somebody has.
+    pub fn targets_in_use(&self) -> u64 {
+        self.targets.in_use()
+    }
+
     pub fn totals(&self) -> Totals {
         self.totals
     }
@@ -275,36 +337,35 @@ impl Balancer {
     /// What cannot be served as asked.
     pub fn problems(&self) -> Vec<Problem> {
         let conflicts = self.claims.conflicts().map(|(key, owner, name)| Problem {
-            subject: format!("Service {name}"),
+            subject: self.pods.subject(name),
             message: format!(
-                "`{}` already belongs to Service `{owner}`; give one of the two another address or port",
+                "`{}` already belongs to {owner}; give one of the two another address or port",
                 frontend_name(key)
             ),
         });
         let short = self.short.iter().map(|(name, out)| Problem {
-            subject: format!("Service {name}"),
+            subject: self.pods.subject(name),
             message: format!("{out} endpoints find no place in the maps; serve fewer endpoints"),
         });
         let tableless = self.tableless.iter().map(|name| Problem {
-            subject: format!("Service {name}"),
+            subject: name.to_string(),
             message: "map `maglev` is full: backends are chosen at random; raise `bpf.maglevMax`"
                 .to_owned(),
         });
-        let services = self.objects.names().filter_map(|name| self.objects.service(name));
-        let out_of_range = services.flat_map(|service| {
-            self.context.serve.out_of_range(service).map(move |port| Problem {
-                subject: format!("Service {}", service.name),
-                message: format!("NodePort {port} lies outside `nodePort.range`; widen that"),
-            })
+        let faults = self.faults.iter().flat_map(|(name, messages)| {
+            messages
+                .iter()
+                .map(move |message| Problem { subject: name.to_string(), message: message.clone() })
         });
-        conflicts.chain(short).chain(tableless).chain(out_of_range).collect()
+        let refused = self.pods.problems(&self.context.serve);
+        conflicts.chain(short).chain(tableless).chain(faults).chain(refused).collect()
     }
 
     /// Every list that is written, in no order.
     pub fn lists(&self) -> impl Iterator<Item = ListView<'_>> {
-        self.records.iter().flat_map(|(service, record)| {
+        self.records.iter().flat_map(|(owner, record)| {
             record.lists.iter().map(move |list| ListView {
-                service,
+                owner,
                 port: list.key.port,
                 protocol: list.key.protocol,
                 v6: list.key.v6,
@@ -312,15 +373,5 @@ impl Balancer {
                 slots: &list.slots,
             })
         })
-    }
-}
-
-/// `10.0.0.1:80/TCP`, or `*:30080/TCP` for a NodePort.
-fn frontend_name(key: &ServiceKey) -> String {
-    let protocol = Protocol::from_number(key.proto).map_or("?", Protocol::name);
-    match key.vip.ip() {
-        ip if ip.is_unspecified() => format!("*:{}/{protocol}", key.port),
-        std::net::IpAddr::V6(ip) => format!("[{ip}]:{}/{protocol}", key.port),
-        ip => format!("{ip}:{}/{protocol}", key.port),
     }
 }

@@ -1,24 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Which service a frontend belongs to when several ask for it: the one that has it keeps it, then
-//! the first by name gets it.
+//! the first by name gets it. A hostPort has it only while no service asks.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use super::owner::Owner;
 use crate::abi::ServiceKey;
-use crate::model::ObjectName;
 
 #[derive(Debug, Default)]
 pub(super) struct Claims {
-    owners: HashMap<ServiceKey, ObjectName>,
-    waiting: BTreeMap<ServiceKey, BTreeSet<ObjectName>>,
+    owners: HashMap<ServiceKey, Owner>,
+    waiting: BTreeMap<ServiceKey, BTreeSet<Owner>>,
     /// Frontends that have an owner, which has not written them yet.
     unwritten: HashSet<ServiceKey>,
 }
 
 impl Claims {
     /// `name` gives `key` up. Returns who waits for it.
-    pub(super) fn release(&mut self, key: &ServiceKey, name: &ObjectName) -> Vec<ObjectName> {
+    pub(super) fn release(&mut self, key: &ServiceKey, name: &Owner) -> Vec<Owner> {
         self.leave(key, name);
         if self.owners.get(key) != Some(name) {
             return Vec::new();
@@ -28,10 +28,18 @@ impl Claims {
         self.waiting.get(key).into_iter().flatten().cloned().collect()
     }
 
-    /// Whether `name` has `key` now; if not, it waits for it.
-    pub(super) fn claim(&mut self, key: ServiceKey, name: &ObjectName) -> bool {
+    /// `name` gets `key` unless another has it; then it waits for it. Returns who lost it: a hostPort
+    /// gives way to a service.
+    pub(super) fn claim(&mut self, key: ServiceKey, name: &Owner) -> Option<Owner> {
+        let mut loser = None;
         let owned = match self.owners.entry(key) {
-            Entry::Occupied(owner) => owner.get() == name,
+            Entry::Occupied(mut owner) => {
+                if owner.get().is_host_port() && !name.is_host_port() {
+                    self.unwritten.insert(key);
+                    loser = Some(owner.insert(name.clone()));
+                }
+                owner.get() == name
+            }
             Entry::Vacant(place) => {
                 place.insert(name.clone());
                 self.unwritten.insert(key);
@@ -43,10 +51,13 @@ impl Claims {
         } else {
             self.waiting.entry(key).or_default().insert(name.clone());
         }
-        owned
+        if let Some(loser) = &loser {
+            self.waiting.entry(key).or_default().insert(loser.clone());
+        }
+        loser
     }
 
-    pub(super) fn owner(&self, key: &ServiceKey) -> Option<&ObjectName> {
+    pub(super) fn owner(&self, key: &ServiceKey) -> Option<&Owner> {
         self.owners.get(key)
     }
 
@@ -57,27 +68,25 @@ impl Claims {
 
     /// Whether what the map holds for `key` is another's than `name`'s: it is not `name`'s to
     /// remove. While the new owner has yet to write it, it is still the old owner's.
-    pub(super) fn is_anothers(&self, key: &ServiceKey, name: Option<&ObjectName>) -> bool {
+    pub(super) fn is_anothers(&self, key: &ServiceKey, name: Option<&Owner>) -> bool {
         self.owners.get(key).is_some_and(|owner| Some(owner) != name)
             && !self.unwritten.contains(key)
     }
 
     /// Everything `name` waits for.
-    pub(super) fn waits(&self, name: &ObjectName) -> Vec<ServiceKey> {
+    pub(super) fn waits(&self, name: &Owner) -> Vec<ServiceKey> {
         let waits = self.waiting.iter().filter(|(_, names)| names.contains(name));
         waits.map(|(key, _)| *key).collect()
     }
 
     /// Every frontend that somebody waits for, with its owner and who waits.
-    pub(super) fn conflicts(
-        &self,
-    ) -> impl Iterator<Item = (&ServiceKey, &ObjectName, &ObjectName)> {
+    pub(super) fn conflicts(&self) -> impl Iterator<Item = (&ServiceKey, &Owner, &Owner)> {
         self.waiting.iter().flat_map(move |(key, names)| {
             names.iter().filter_map(move |name| Some((key, self.owners.get(key)?, name)))
         })
     }
 
-    fn leave(&mut self, key: &ServiceKey, name: &ObjectName) {
+    fn leave(&mut self, key: &ServiceKey, name: &Owner) {
         if let Some(names) = self.waiting.get_mut(key) {
             names.remove(name);
             if names.is_empty() {

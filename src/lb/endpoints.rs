@@ -2,11 +2,13 @@
 //! Which endpoints serve one service port in one family, in which order.
 //!
 //! The order makes every list that a client may be given one contiguous range of slots:
-//! terminating local, ready local, ready remote, terminating remote, not ready. (Topology hints
-//! will split both ready classes, with the hinted ones in the middle.)
+//! terminating local, ready local, hinted local, hinted remote, ready remote, terminating remote,
+//! not ready. Hinted are the ready ones that topology hints prefer, if those count at all.
 
 use std::collections::BTreeMap;
 
+use super::balancer::Context;
+use super::topology::Topology;
 use crate::abi::{Addr, BACKEND_LOCAL, BACKEND_NOT_READY, BACKEND_TERMINATING, SlotRange};
 use crate::model::{Endpoint, EndpointSlice, Protocol, ServicePort, TrafficPolicy};
 
@@ -15,6 +17,8 @@ use crate::model::{Endpoint, EndpointSlice, Protocol, ServicePort, TrafficPolicy
 pub(super) enum Class {
     TerminatingLocal,
     ReadyLocal,
+    HintedLocal,
+    HintedRemote,
     ReadyRemote,
     TerminatingRemote,
     /// Still listed, neither ready nor serving: TCP connections to it go on, as they do behind
@@ -41,9 +45,18 @@ impl Class {
     /// The better class of an endpoint that two slices list, as happens while it moves.
     fn rank(self) -> u8 {
         match self {
-            Self::ReadyLocal | Self::ReadyRemote => 0,
+            Self::ReadyLocal | Self::HintedLocal | Self::HintedRemote | Self::ReadyRemote => 0,
             Self::TerminatingLocal | Self::TerminatingRemote => 1,
             Self::NotReadyLocal | Self::NotReadyRemote => 2,
+        }
+    }
+
+    /// The same, preferred by topology hints.
+    fn hinted(self) -> Self {
+        match self {
+            Self::ReadyLocal => Self::HintedLocal,
+            Self::ReadyRemote => Self::HintedRemote,
+            other => other,
         }
     }
 
@@ -51,8 +64,8 @@ impl Class {
     pub(super) fn flags(self) -> u16 {
         match self {
             Self::TerminatingLocal => BACKEND_LOCAL | BACKEND_TERMINATING,
-            Self::ReadyLocal => BACKEND_LOCAL,
-            Self::ReadyRemote => 0,
+            Self::ReadyLocal | Self::HintedLocal => BACKEND_LOCAL,
+            Self::HintedRemote | Self::ReadyRemote => 0,
             Self::TerminatingRemote => BACKEND_TERMINATING,
             Self::NotReadyLocal => BACKEND_LOCAL | BACKEND_NOT_READY,
             Self::NotReadyRemote => BACKEND_NOT_READY,
@@ -73,9 +86,9 @@ pub(super) fn candidates<'a>(
     slices: impl Iterator<Item = &'a EndpointSlice>,
     port: &ServicePort,
     v6: bool,
-    node: &str,
+    context: &Context,
 ) -> Vec<Candidate> {
-    let mut found: BTreeMap<(Addr, u16), Class> = BTreeMap::new();
+    let mut found: BTreeMap<(Addr, u16), (Class, &Endpoint)> = BTreeMap::new();
     for slice in slices {
         let targets = slice
             .ports
@@ -84,19 +97,26 @@ pub(super) fn candidates<'a>(
             .map(|p| p.port);
         for target in targets {
             for endpoint in slice.endpoints.iter().filter(|e| e.ip.is_ipv6() == v6) {
-                let local = endpoint.node.as_deref() == Some(node);
+                let local = endpoint.node.as_ref() == Some(&context.node);
                 let Some(class) = Class::of(endpoint, local, port.protocol) else {
                     continue;
                 };
-                let best = found.entry((endpoint.ip.into(), target)).or_insert(class);
-                if class.rank() < best.rank() {
-                    *best = class;
+                let key = (endpoint.ip.into(), target);
+                let best = found.entry(key).or_insert((class, endpoint));
+                if class.rank() < best.0.rank() {
+                    *best = (class, endpoint);
                 }
             }
         }
     }
+    let ready = found.values().filter(|(class, _)| class.rank() == 0).map(|(_, of)| *of);
+    let topology = Topology::of(ready, &context.node, context.zone.as_deref());
+    let candidate = |((addr, port), (class, endpoint)): (_, (Class, _))| {
+        let class = if topology.prefers(endpoint) { class.hinted() } else { class };
+        Candidate { class, addr, port }
+    };
     let mut candidates: Vec<Candidate> =
-        found.into_iter().map(|((addr, port), class)| Candidate { class, addr, port }).collect();
+        found.iter().map(|(key, of)| candidate((*key, *of))).collect();
     // Stable: within a class the order of addresses stays, so equal endpoints give equal slots.
     candidates.sort_by_key(|candidate| candidate.class);
     candidates
@@ -113,20 +133,32 @@ impl Ranges {
     /// `classes` in slot order. Terminating endpoints serve only where no ready one is left,
     /// judged for each list by itself (KEP-1669).
     pub(super) fn of(classes: impl Iterator<Item = Class>) -> Self {
-        let mut count = [0u16; 6];
+        let mut counts = [0u16; 8];
         for class in classes {
-            count[class as usize] += 1;
+            counts[class as usize] += 1;
         }
-        let [terminating_local, ready_local, ready_remote, terminating_remote, ..] = count;
-        let ready = SlotRange { first: terminating_local, count: ready_local + ready_remote };
-        let terminating = SlotRange { first: 0, count: terminating_local + terminating_remote };
+        let range = |of: std::ops::RangeInclusive<Class>| {
+            let (first, last) = (*of.start() as usize, *of.end() as usize);
+            SlotRange {
+                first: counts[..first].iter().sum(),
+                count: counts[first..=last].iter().sum(),
+            }
+        };
+        let first_of = |ranges: [SlotRange; 3]| {
+            ranges.into_iter().find(|range| range.count > 0).unwrap_or_default()
+        };
+        use Class::{HintedLocal, HintedRemote, ReadyLocal, ReadyRemote};
+        use Class::{TerminatingLocal, TerminatingRemote};
+        // Where nothing is ready, the terminating ones lie next to each other.
+        let local = [ReadyLocal..=HintedLocal, TerminatingLocal..=TerminatingLocal];
+        let [local, local_leaving] = local.map(range);
         Self {
-            cluster: if ready.count > 0 { ready } else { terminating },
-            local: if ready_local > 0 {
-                SlotRange { first: terminating_local, count: ready_local }
-            } else {
-                SlotRange { first: 0, count: terminating_local }
-            },
+            cluster: first_of([
+                range(HintedLocal..=HintedRemote),
+                range(ReadyLocal..=ReadyRemote),
+                range(TerminatingLocal..=TerminatingRemote),
+            ]),
+            local: first_of([local, local_leaving, SlotRange::default()]),
         }
     }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use crate::abi::{Addr, ServiceKey, ServiceKind};
-use crate::model::{Service, ServicePort, ServiceType};
+use crate::model::{Protocol, Service, ServicePort, ServiceType};
 
 /// Which frontends besides ClusterIPs are served. What is not here goes to nobody's list: another
 /// proxy may have it.
@@ -16,6 +16,7 @@ pub struct Serve {
     pub node_ports: Option<RangeInclusive<u16>>,
     /// externalIPs and LoadBalancer addresses.
     pub external: bool,
+    pub host_ports: bool,
     /// loadBalancerSourceRanges also guard NodePorts and externalIPs.
     pub source_ranges_all_types: bool,
     /// Values of `spec.loadBalancerClass` whose load balancers leave the address to us. An address
@@ -24,11 +25,12 @@ pub struct Serve {
 }
 
 impl Serve {
-    /// NodePorts of the service that the range leaves out although NodePorts are served.
-    pub(super) fn out_of_range(&self, service: &Service) -> impl Iterator<Item = u16> {
+    /// What of the service cannot be served although services like it are.
+    pub(super) fn faults(&self, service: &Service) -> impl Iterator<Item = String> {
         let range = self.node_ports.as_ref();
         let ports = service.ports.iter().filter_map(node_port_of(service));
-        ports.filter(move |port| range.is_some_and(|range| !range.contains(port)))
+        let outside = ports.filter(move |port| range.is_some_and(|range| !range.contains(port)));
+        outside.map(|port| format!("NodePort {port} lies outside `nodePort.range`; widen that"))
     }
 }
 
@@ -73,4 +75,14 @@ pub(super) fn frontends(
         add(wildcard, node_port, ServiceKind::NodePort);
     }
     found
+}
+
+/// `10.0.0.1:80/TCP`, or `*:30080/TCP` for a wildcard.
+pub(super) fn frontend_name(key: &ServiceKey) -> String {
+    let protocol = Protocol::from_number(key.proto).map_or("?", Protocol::name);
+    match key.vip.ip() {
+        ip if ip.is_unspecified() => format!("*:{}/{protocol}", key.port),
+        std::net::IpAddr::V6(ip) => format!("[{ip}]:{}/{protocol}", key.port),
+        ip => format!("{ip}:{}/{protocol}", key.port),
+    }
 }

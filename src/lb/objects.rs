@@ -3,6 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use super::annotations::Annotations;
+use super::owner::Owner;
+use super::plan::Trigger;
 use crate::model::{EndpointSlice, ObjectName, Service};
 
 #[derive(Debug, Default)]
@@ -11,11 +14,14 @@ pub(super) struct Objects {
     slices: HashMap<ObjectName, EndpointSlice>,
     /// Slice names by the service they are labelled with, sorted.
     slices_of: HashMap<ObjectName, Vec<ObjectName>>,
-    pub(super) dirty: BTreeSet<ObjectName>,
+    pub(super) dirty: BTreeSet<Owner>,
     /// Services with a `healthCheckNodePort`.
     pub(super) checked: BTreeSet<ObjectName>,
     /// Trigger times of the slices changed since their service was planned.
-    triggered: BTreeMap<ObjectName, Vec<i128>>,
+    triggered: BTreeMap<ObjectName, Vec<Trigger>>,
+    /// Slices changed since somebody asked, IPv4 first. One that never had an endpoint counts as
+    /// IPv4.
+    changed_slices: [u64; 2],
 }
 
 impl Objects {
@@ -27,14 +33,33 @@ impl Objects {
         self.services.keys()
     }
 
+    /// Services of which a slice has hints for zones, each once or more.
+    pub(super) fn hinted(&self) -> impl Iterator<Item = &ObjectName> {
+        let hinted = |slice: &&EndpointSlice| {
+            slice.endpoints.iter().any(|endpoint| !endpoint.hint_zones.is_empty())
+        };
+        let slices = self.slices.values().filter(hinted).map(|slice| &slice.service);
+        slices.filter(|service| self.services.contains_key(*service))
+    }
+
+    /// Services that only some nodes serve, by their labels.
+    pub(super) fn selective(&self) -> impl Iterator<Item = &ObjectName> {
+        let all = self.services.values();
+        all.filter(|service| Annotations::of(service).0.is_selective()).map(|service| &service.name)
+    }
+
     /// The slices of `service`, ordered by name.
     pub(super) fn slices(&self, service: &ObjectName) -> impl Iterator<Item = &EndpointSlice> {
         let names = self.slices_of.get(service).map_or(&[][..], Vec::as_slice);
         names.iter().filter_map(|name| self.slices.get(name))
     }
 
-    pub(super) fn take_triggered(&mut self, service: &ObjectName) -> Vec<i128> {
+    pub(super) fn take_triggered(&mut self, service: &ObjectName) -> Vec<Trigger> {
         self.triggered.remove(service).unwrap_or_default()
+    }
+
+    pub(super) fn take_changed_slices(&mut self) -> [u64; 2] {
+        std::mem::take(&mut self.changed_slices)
     }
 
     /// Returns whether anything changed; so do the other changes.
@@ -42,7 +67,7 @@ impl Objects {
         if self.services.get(&service.name) == Some(&service) {
             return false;
         }
-        self.dirty.insert(service.name.clone());
+        self.dirty.insert(service.name.clone().into());
         if service.health_check_node_port.is_some() {
             self.checked.insert(service.name.clone());
         } else {
@@ -56,7 +81,7 @@ impl Objects {
         let known = self.services.remove(name).is_some();
         if known {
             self.checked.remove(name);
-            self.dirty.insert(name.clone());
+            self.dirty.insert(name.clone().into());
         }
         known
     }
@@ -79,10 +104,13 @@ impl Objects {
                 self.remove_slice(&name);
             }
         }
-        let previous = self.slices.get(&slice.name).and_then(|old| old.triggered);
-        if let Some(time) = slice.triggered.filter(|time| Some(*time) != previous) {
-            self.triggered.entry(slice.service.clone()).or_default().push(time);
+        let previous = self.slices.get(&slice.name);
+        let v6 = slice.is_v6().or(previous.and_then(EndpointSlice::is_v6)).unwrap_or(false);
+        let before = previous.and_then(|old| old.triggered);
+        if let Some(at) = slice.triggered.filter(|time| Some(*time) != before) {
+            self.triggered.entry(slice.service.clone()).or_default().push(Trigger { at, v6 });
         }
+        self.changed_slices[usize::from(v6)] += 1;
         self.touch(&slice.service);
         let names = self.slices_of.entry(slice.service.clone()).or_default();
         if let Err(place) = names.binary_search(&slice.name) {
@@ -96,6 +124,7 @@ impl Objects {
         let Some(slice) = self.slices.remove(name) else {
             return false;
         };
+        self.changed_slices[usize::from(slice.is_v6().unwrap_or(false))] += 1;
         self.touch(&slice.service);
         if let Some(names) = self.slices_of.get_mut(&slice.service) {
             names.retain(|other| other != name);
@@ -121,7 +150,7 @@ impl Objects {
     /// A slice may come before its service: then there is nothing to plan yet.
     fn touch(&mut self, service: &ObjectName) {
         if self.services.contains_key(service) {
-            self.dirty.insert(service.clone());
+            self.dirty.insert(service.clone().into());
         }
     }
 }

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::list::Garbage;
+use super::owner::Owner;
 use super::tables::TableWrite;
 use crate::abi::{
     Addr, Backend, BackendKey, Service, ServiceKey, SourceRangeKey, TargetState, Vip,
 };
-use crate::model::ObjectName;
 
 /// How long slots stay after the last frontend has left them: a packet that read the frontend just
 /// before the flip still finds its slot.
@@ -70,12 +70,20 @@ pub struct Gone {
     pub target_epoch: u16,
 }
 
+/// Why a slice changed, as its `last-change-trigger-time` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trigger {
+    /// Nanoseconds since the Unix epoch.
+    pub at: i128,
+    pub v6: bool,
+}
+
 /// The writes of one service. Carry the phases out in the order of the fields, then tell the
 /// [`super::Balancer`] with `applied` or `failed`.
 #[derive(Debug, Default)]
 pub struct Plan {
-    /// None: orphans, which no service owns.
-    pub service: Option<ObjectName>,
+    /// None: orphans, which nobody owns.
+    pub owner: Option<Owner>,
     /// Before all else. Writing one cannot fail.
     pub tables: Vec<TableWrite>,
     pub prepare: Vec<Write>,
@@ -90,8 +98,8 @@ pub struct Plan {
     /// Tables to hand back together with `later`.
     pub released: Vec<u32>,
     pub ended: Vec<Gone>,
-    /// `last-change-trigger-time` of the slices behind this plan, nanoseconds since the Unix epoch.
-    pub triggered: Vec<i128>,
+    /// Of the slices behind this plan.
+    pub triggered: Vec<Trigger>,
     pub(super) garbage: Vec<Garbage>,
     /// Addresses that the service used or uses.
     pub(super) touched: BTreeSet<Addr>,
@@ -171,8 +179,9 @@ pub struct Totals {
     pub backends: u64,
     pub backends_terminating: u64,
     /// Service ports whose policy is Local and that have endpoints, but none on this node.
-    pub no_local_internal: u64,
-    pub no_local_external: u64,
+    /// IPv4 first.
+    pub no_local_internal: [u64; 2],
+    pub no_local_external: [u64; 2],
 }
 
 impl Totals {
@@ -189,12 +198,13 @@ impl Totals {
             (&mut self.services, other.services),
             (&mut self.backends, other.backends),
             (&mut self.backends_terminating, other.backends_terminating),
-            (&mut self.no_local_internal, other.no_local_internal),
-            (&mut self.no_local_external, other.no_local_external),
         ];
-        for (mine, theirs) in
-            pairs.into_iter().chain(self.frontends.iter_mut().zip(other.frontends))
-        {
+        let pairs = pairs
+            .into_iter()
+            .chain(self.frontends.iter_mut().zip(other.frontends))
+            .chain(self.no_local_internal.iter_mut().zip(other.no_local_internal))
+            .chain(self.no_local_external.iter_mut().zip(other.no_local_external));
+        for (mine, theirs) in pairs {
             *mine = f(*mine, theirs);
         }
     }

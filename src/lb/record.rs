@@ -28,6 +28,8 @@ pub(super) struct Record {
     /// Tables still to be released.
     pub(super) owed_tables: Vec<u32>,
     pub(super) totals: Totals,
+    /// Wildcard frontends of hostPorts, as counted last.
+    pub(super) host_ports: u32,
 }
 
 impl Record {
@@ -71,8 +73,8 @@ impl Record {
         self.ranges = wanted.into_iter().map(|key| (key, true)).collect();
     }
 
-    /// Wildcard frontends of hostPorts.
-    pub(super) fn host_ports(&self) -> u32 {
+    /// Wildcard frontends of hostPorts that are wanted now.
+    pub(super) fn count_host_ports(&self) -> u32 {
         let wildcard =
             |key: &ServiceKey| key.vip == Addr::V4_WILDCARD || key.vip == Addr::V6_WILDCARD;
         let is_one = |(key, value): &&(ServiceKey, Option<Service>)| {

@@ -7,12 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use super::annotations::Algorithm;
 use super::list::List;
 use super::maglev::{self, Member, Seed};
 use super::plan::Plan;
 use super::space::Space;
 use crate::abi::{Backend, SERVICE_MAGLEV, Service, ServiceKey};
-use crate::model::{self, Algorithm};
 
 /// How backends are chosen for clients outside the cluster.
 #[derive(Clone, Copy, Debug)]
@@ -90,12 +90,12 @@ impl Tables {
         }
     }
 
-    /// Gives `entries`, frontends of `service`, their tables, which `held` then lists in place of
+    /// Gives `entries`, a service's frontends, their tables, which `held` then lists in place of
     /// those it listed; `plan` gets the tables to write and those to release. Returns whether there
     /// was room.
     pub(super) fn assign(
         &mut self,
-        service: Option<&model::Service>,
+        algorithm: Option<Algorithm>,
         lists: &[List],
         entries: &mut BTreeMap<ServiceKey, Service>,
         held: &mut BTreeSet<u32>,
@@ -103,7 +103,6 @@ impl Tables {
     ) -> bool {
         let before = std::mem::take(held);
         let mut room = true;
-        let algorithm = service.and_then(|service| service.algorithm);
         if algorithm.unwrap_or(self.selection.algorithm) == Algorithm::Maglev {
             // One backend needs no choice.
             for entry in entries.values_mut().filter(|entry| entry.outside.count > 1) {

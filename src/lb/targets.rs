@@ -42,6 +42,10 @@ impl Targets {
         Self { capacity, fresh: 0, freed: VecDeque::new() }
     }
 
+    pub(super) fn in_use(&self) -> u64 {
+        u64::from(self.fresh) - self.freed.len() as u64
+    }
+
     /// # Errors
     /// All indices are in use.
     pub(super) fn give(&mut self) -> Result<Target, TargetsFull> {

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Single behaviours of the balancer; `random` holds the properties.
 
+mod annotations;
 mod health;
+mod host_ports;
 mod random;
 mod serve;
 mod support;
 mod tables;
+mod topology;
 
 use crate::abi::{
     Addr, BACKEND_LOCAL, BACKEND_NOT_READY, BACKEND_TERMINATING, SERVICE_AFFINITY,
@@ -110,7 +113,7 @@ fn policy_local_hides_the_other_nodes_from_outside_clients_only() {
     assert!(kernel.inside(key("10.96.0.1", 80)).is_empty());
     assert_eq!(kernel.tables.services[&node_port].flags, SERVICE_HAS_ENDPOINTS, "dropped");
     let totals = kernel.balancer.totals();
-    assert_eq!((totals.no_local_internal, totals.no_local_external), (1, 1));
+    assert_eq!((totals.no_local_internal, totals.no_local_external), ([1, 0], [1, 0]));
 }
 
 #[test]
@@ -216,7 +219,7 @@ fn a_change_of_one_service_writes_nothing_for_another() {
     kernel.balancer.set_slice(slice("b", vec![endpoint("10.1.0.2")]));
     let plans = kernel.balancer.plan(10);
     assert_eq!(plans.len(), 1);
-    assert_eq!(plans[0].service, Some(name("b")));
+    assert_eq!(plans[0].owner, Some(name("b").into()));
 }
 
 #[test]
@@ -319,7 +322,7 @@ fn a_restart_with_the_same_objects_writes_nothing() {
     for plan in kernel.balancer.plan(10) {
         assert!(plan.is_empty(), "{plan:?}");
     }
-    assert!(kernel.balancer.prune().is_empty());
+    assert!(kernel.balancer.prune(true).is_empty());
     assert_eq!(kernel.tables, before);
 }
 
@@ -394,7 +397,7 @@ fn trigger_times_belong_to_changes_and_not_to_lists() {
     assert_eq!(kernel.balancer.plan(1)[0].triggered, []);
     first.triggered = Some(2);
     kernel.balancer.set_slice(first.clone());
-    assert_eq!(kernel.balancer.plan(1)[0].triggered, [2]);
+    assert_eq!(kernel.balancer.plan(1)[0].triggered, [Trigger { at: 2, v6: false }]);
     first.endpoints.clear();
     kernel.balancer.set_slice(first);
     assert_eq!(kernel.balancer.plan(1)[0].triggered, [], "the same trigger");

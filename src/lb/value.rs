@@ -3,18 +3,21 @@
 
 use std::time::Duration;
 
+use super::annotations::{Annotations, Forwarding};
 use super::endpoints::Ranges;
 use super::frontends::Serve;
 use super::list::List;
 use crate::abi::{
-    Addr, SERVICE_AFFINITY, SERVICE_HAS_ENDPOINTS, SERVICE_SOURCE_RANGES, Service, ServiceKey,
-    ServiceKind, SlotRange, SourceRangeKey, VIP_CLUSTER_IP, VIP_EXTERNAL, VIP_FOREIGN, ticks,
+    Addr, SERVICE_AFFINITY, SERVICE_DELEGATE, SERVICE_DSR, SERVICE_HAS_ENDPOINTS, SERVICE_RANDOM,
+    SERVICE_SOURCE_RANGES, SERVICE_SOURCE_RANGES_DENY, Service, ServiceKey, ServiceKind, SlotRange,
+    SourceRangeKey, VIP_CLUSTER_IP, VIP_EXTERNAL, VIP_FOREIGN, ticks,
 };
 use crate::model::{self, ServiceType};
 
 /// What `services` holds for one frontend.
 pub(super) fn value(
     service: &model::Service,
+    annotations: &Annotations,
     list: &List,
     ranges: Ranges,
     kind: ServiceKind,
@@ -34,6 +37,17 @@ pub(super) fn value(
     }
     if is_ranged(kind, serve) && source_ranges(service, list).next().is_some() {
         flags |= SERVICE_SOURCE_RANGES;
+        if annotations.deny {
+            flags |= SERVICE_SOURCE_RANGES_DENY;
+        }
+    }
+    if kind != ServiceKind::ClusterIp && kind != ServiceKind::HostPort {
+        if annotations.delegate {
+            flags |= SERVICE_DELEGATE;
+        }
+        if annotations.forwarding == Some(Forwarding::Dsr) {
+            flags |= SERVICE_DSR;
+        }
     }
     Service {
         id: list.id,
@@ -42,7 +56,8 @@ pub(super) fn value(
         inside,
         flags,
         kind: kind as u8,
-        algorithm: 0,
+        // `Tables` knows better.
+        algorithm: SERVICE_RANDOM,
         affinity_timeout: service.affinity_timeout.map_or(0, seconds),
         maglev_offset: 0,
         maglev_size: 0,

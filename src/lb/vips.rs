@@ -7,14 +7,14 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use super::owner::Owner;
 use super::plan::{Plan, Write};
 use crate::abi::{Addr, Vip};
-use crate::model::ObjectName;
 
 #[derive(Debug, Default)]
 pub(super) struct Vips {
     /// Who uses an address, and which `VIP_*` each asks for.
-    users: HashMap<Addr, Vec<(ObjectName, u32)>>,
+    users: HashMap<Addr, Vec<(Owner, u32)>>,
     /// The flags in the map. None: a write failed, so what the map holds is not known.
     written: HashMap<Addr, Option<u32>>,
     /// There may be frontends that no service has: nothing is removed until they are pruned.
@@ -28,12 +28,7 @@ impl Vips {
     }
 
     /// `name` used `before` and uses `wanted` from now on.
-    pub(super) fn change(
-        &mut self,
-        name: &ObjectName,
-        before: &[Addr],
-        wanted: &BTreeMap<Addr, u32>,
-    ) {
+    pub(super) fn change(&mut self, name: &Owner, before: &[Addr], wanted: &BTreeMap<Addr, u32>) {
         for addr in before.iter().filter(|addr| !wanted.contains_key(addr)) {
             if let Some(users) = self.users.get_mut(addr) {
                 users.retain(|(user, _)| user != name);
@@ -77,11 +72,15 @@ impl Vips {
         }
     }
 
-    /// Plans the removal of all that nobody uses.
-    pub(super) fn prune(&mut self, plan: &mut Plan) {
-        self.orphans = false;
-        let unused: Vec<Addr> =
-            self.written.keys().filter(|addr| !self.users.contains_key(addr)).copied().collect();
+    /// Plans the removal of all that nobody uses, but for `kept`, whose users are still to come.
+    pub(super) fn prune(&mut self, plan: &mut Plan, kept: &HashSet<Addr>) {
+        self.orphans = !kept.is_empty();
+        let unused: Vec<Addr> = self
+            .written
+            .keys()
+            .filter(|addr| !self.users.contains_key(addr) && !kept.contains(addr))
+            .copied()
+            .collect();
         for addr in unused {
             self.written.remove(&addr);
             plan.gone.push(Write::RemoveVip { addr });
@@ -90,7 +89,7 @@ impl Vips {
 
     /// What of `plan` arrived is not known: its frontends may still be there.
     pub(super) fn doubt(&mut self, plan: &Plan) {
-        match &plan.service {
+        match &plan.owner {
             None => self.orphans = true,
             Some(name) => {
                 for addr in &plan.touched {

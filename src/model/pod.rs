@@ -7,6 +7,7 @@ use super::{ObjectName, Protocol};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostPort {
+    /// None: every address of the node. The unspecified address: every one of its family.
     pub host_ip: Option<IpAddr>,
     pub host_port: u16,
     pub container_port: u16,
@@ -17,6 +18,8 @@ pub struct HostPort {
 pub struct Pod {
     pub name: ObjectName,
     pub uid: String,
+    /// Seconds since the Unix epoch; 0 where the source does not say.
+    pub created: i64,
     pub node: Option<String>,
     pub ips: Vec<IpAddr>,
     pub host_network: bool,

@@ -66,15 +66,6 @@ pub enum TrafficDistribution {
     PreferSameNode,
 }
 
-/// How a backend is chosen for clients outside the cluster.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Algorithm {
-    #[default]
-    Random,
-    /// The same one for a client on every node.
-    Maglev,
-}
-
 /// One address of `status.loadBalancer.ingress`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IngressAddress {
@@ -109,8 +100,6 @@ pub struct Service {
     pub load_balancer_class: Option<String>,
     pub health_check_node_port: Option<u16>,
     pub distribution: Option<TrafficDistribution>,
-    /// None: as the configuration says.
-    pub algorithm: Option<Algorithm>,
     /// Annotations under our own prefix and those of systems people migrate from, verbatim.
     pub annotations: BTreeMap<String, String>,
 }

@@ -39,3 +39,10 @@ pub struct EndpointSlice {
     /// `endpoints.kubernetes.io/last-change-trigger-time`, nanoseconds since the Unix epoch.
     pub triggered: Option<i128>,
 }
+
+impl EndpointSlice {
+    /// Family of its endpoints, which are of one; None while there are none.
+    pub fn is_v6(&self) -> Option<bool> {
+        self.endpoints.first().map(|endpoint| endpoint.ip.is_ipv6())
+    }
+}

@@ -37,6 +37,29 @@ impl Stage {
     }
 }
 
+/// kube-proxy has one proxy a family, and a label for it since 1.33.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    pub(super) const ALL: [Self; 2] = [Self::V4, Self::V6];
+
+    pub fn of(v6: bool) -> Self {
+        if v6 { Self::V6 } else { Self::V4 }
+    }
+
+    /// As `v1.IPFamily`.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        }
+    }
+}
+
 macro_rules! metrics {
     ($($(#[$doc:meta])* $field:ident: $type:ident =
         $make:ident($name:literal $(by $($label:literal)+)? $(in $buckets:expr)?; $help:literal);)+) => {
@@ -124,35 +147,42 @@ metrics! {
     sockets_destroyed: IntCounter = counter("culvert_sockets_destroyed_total";
         "UDP sockets closed because the backend they were connected to left");
 
-    kp_sync: Histogram = histogram(
-        "kubeproxy_sync_proxy_rules_duration_seconds" in buckets::sync();
+    kp_sync: HistogramVec = histograms(
+        "kubeproxy_sync_proxy_rules_duration_seconds" by "ip_family" in buckets::sync();
         "SyncProxyRules latency in seconds");
-    kp_sync_full: Histogram = histogram(
-        "kubeproxy_sync_full_proxy_rules_duration_seconds" in buckets::sync();
+    kp_sync_full: HistogramVec = histograms(
+        "kubeproxy_sync_full_proxy_rules_duration_seconds" by "ip_family" in buckets::sync();
         "SyncProxyRules latency in seconds of full resyncs");
-    kp_sync_partial: Histogram = histogram(
-        "kubeproxy_sync_partial_proxy_rules_duration_seconds" in buckets::sync();
+    kp_sync_partial: HistogramVec = histograms(
+        "kubeproxy_sync_partial_proxy_rules_duration_seconds" by "ip_family" in buckets::sync();
         "SyncProxyRules latency in seconds of partial resyncs");
-    kp_programming: Histogram = histogram(
-        "kubeproxy_network_programming_duration_seconds" in buckets::programming();
+    kp_programming: HistogramVec = histograms(
+        "kubeproxy_network_programming_duration_seconds" by "ip_family" in buckets::programming();
         "In-cluster network programming latency in seconds");
-    kp_last: Gauge = float_gauge("kubeproxy_sync_proxy_rules_last_timestamp_seconds";
+    kp_last: GaugeVec = gauges(
+        "kubeproxy_sync_proxy_rules_last_timestamp_seconds" by "ip_family";
         "When rules were last written successfully");
-    kp_queued: Gauge = float_gauge(
-        "kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds";
+    kp_queued: GaugeVec = gauges(
+        "kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds" by "ip_family";
         "When a write of rules was last queued");
-    kp_service_total: IntCounter = counter(
-        "kubeproxy_sync_proxy_rules_service_changes_total"; "Service changes so far");
-    kp_service_pending: IntGauge = gauge(
-        "kubeproxy_sync_proxy_rules_service_changes_pending"; "Service changes not written yet");
-    kp_endpoint_total: IntCounter = counter(
-        "kubeproxy_sync_proxy_rules_endpoint_changes_total"; "Endpoint changes so far");
-    kp_endpoint_pending: IntGauge = gauge(
-        "kubeproxy_sync_proxy_rules_endpoint_changes_pending";
+    kp_service_total: IntCounterVec = counters(
+        "kubeproxy_sync_proxy_rules_service_changes_total" by "ip_family"; "Service changes so far");
+    kp_service_pending: IntGaugeVec = int_gauges(
+        "kubeproxy_sync_proxy_rules_service_changes_pending" by "ip_family"; "Service changes not written yet");
+    kp_endpoint_total: IntCounterVec = counters(
+        "kubeproxy_sync_proxy_rules_endpoint_changes_total" by "ip_family"; "Endpoint changes so far");
+    kp_endpoint_pending: IntGaugeVec = int_gauges(
+        "kubeproxy_sync_proxy_rules_endpoint_changes_pending" by "ip_family";
         "Endpoint changes not written yet");
     kp_no_local: IntGaugeVec = int_gauges(
-        "kubeproxy_sync_proxy_rules_no_local_endpoints_total" by "traffic_policy";
+        "kubeproxy_sync_proxy_rules_no_local_endpoints_total" by "traffic_policy" "ip_family";
         "Service ports with a Local traffic policy and no endpoint on this node");
+    kp_conntrack: HistogramVec = histograms(
+        "kubeproxy_conntrack_reconciler_sync_duration_seconds" by "ip_family" in buckets::sync();
+        "Time of one portion of flow aging, which takes the place of conntrack's cleaning");
+    kp_conntrack_deleted: IntCounterVec = counters(
+        "kubeproxy_conntrack_reconciler_deleted_entries_total" by "ip_family";
+        "Flows that aging removed");
     kp_healthz: IntCounterVec = counters("kubeproxy_proxy_healthz_total" by "code";
         "Answers of /healthz");
     kp_livez: IntCounterVec = counters("kubeproxy_proxy_livez_total" by "code";
@@ -165,28 +195,36 @@ impl Metrics {
         self.events.with_label_values(&[kind, action]).inc();
     }
 
-    /// `services` and `slices` changes were queued for writing.
-    pub fn queued(&self, services: u64, slices: u64) {
-        self.kp_queued.set(now());
-        self.kp_service_total.inc_by(services);
-        self.kp_endpoint_total.inc_by(slices);
-        self.kp_service_pending.add(services as i64);
-        self.kp_endpoint_pending.add(slices as i64);
+    /// Changes were queued for writing. As with kube-proxy, a service counts for both families, a
+    /// slice for its own.
+    pub fn queued(&self, services: u64, slices: [u64; 2]) {
+        for (family, slices) in Family::ALL.into_iter().zip(slices) {
+            let label = [family.name()];
+            self.kp_queued.with_label_values(&label).set(now());
+            self.kp_service_total.with_label_values(&label).inc_by(services);
+            self.kp_endpoint_total.with_label_values(&label).inc_by(slices);
+            self.kp_service_pending.with_label_values(&label).add(services as i64);
+            self.kp_endpoint_pending.with_label_values(&label).add(slices as i64);
+        }
     }
 
-    /// Everything that was queued is written.
+    /// Everything that was queued is written. One pass serves both families.
     pub fn synced(&self, stage: Stage, took: Duration) {
         let seconds = took.as_secs_f64();
         self.sync_duration.with_label_values(&[stage.name()]).observe(seconds);
-        self.kp_sync.observe(seconds);
-        match stage {
-            Stage::Full => self.kp_sync_full.observe(seconds),
-            Stage::Partial => self.kp_sync_partial.observe(seconds),
-        }
         self.sync_success.set(now());
-        self.kp_last.set(now());
-        self.kp_service_pending.set(0);
-        self.kp_endpoint_pending.set(0);
+        let of_stage = match stage {
+            Stage::Full => &self.kp_sync_full,
+            Stage::Partial => &self.kp_sync_partial,
+        };
+        for family in Family::ALL {
+            let label = [family.name()];
+            self.kp_sync.with_label_values(&label).observe(seconds);
+            of_stage.with_label_values(&label).observe(seconds);
+            self.kp_last.with_label_values(&label).set(now());
+            self.kp_service_pending.with_label_values(&label).set(0);
+            self.kp_endpoint_pending.with_label_values(&label).set(0);
+        }
     }
 
     /// A pass ended with something to be tried again.
@@ -195,14 +233,20 @@ impl Metrics {
     }
 
     /// The time between a slice's `last-change-trigger-time` and its writes.
-    pub fn programmed(&self, latency: Duration) {
+    pub fn programmed(&self, family: Family, latency: Duration) {
         self.programming.observe(latency.as_secs_f64());
-        self.kp_programming.observe(latency.as_secs_f64());
+        self.kp_programming.with_label_values(&[family.name()]).observe(latency.as_secs_f64());
     }
 
-    pub fn flows_aged(&self, took: Duration, deleted: u64) {
+    /// `deleted`: IPv4 first.
+    pub fn flows_aged(&self, took: Duration, deleted: [u64; 2]) {
         self.flow_gc.observe(took.as_secs_f64());
-        self.flow_gc_deleted.inc_by(deleted);
+        self.flow_gc_deleted.inc_by(deleted.iter().sum());
+        for (family, deleted) in Family::ALL.into_iter().zip(deleted) {
+            let label = [family.name()];
+            self.kp_conntrack.with_label_values(&label).observe(took.as_secs_f64());
+            self.kp_conntrack_deleted.with_label_values(&label).inc_by(deleted);
+        }
     }
 
     pub fn sockets_destroyed(&self, count: u64) {

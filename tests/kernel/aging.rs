@@ -2,6 +2,7 @@
 //! Collection of expired flows.
 
 use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv6Addr};
 
 use culvert::abi::{Addr, Flow, FlowKey, Zone};
 use culvert::datapath::Datapath;
@@ -46,6 +47,8 @@ fn the_expired_go_in_both_directions_and_nothing_else() {
     let left: BTreeSet<_> = flows.entries().unwrap().into_iter().map(|(key, _)| key).collect();
     assert_eq!(left, kept);
     assert_eq!(aging.counts().deleted, (entries.len() - kept.len()) as u64);
+    let gone_v6 = entries.iter().filter(|(key, _)| !kept.contains(key) && !key.saddr.is_v4());
+    assert_eq!(aging.counts().deleted_v6, gone_v6.count() as u64);
     assert_eq!(aging.counts().entries, kept.len() as u64);
 }
 
@@ -96,9 +99,13 @@ fn a_partner_is_not_left_alone_until_its_own_turn() {
 
 /// Both directions of a UDP flow from 10.1.x.x to a service, sent on to 10.2.0.1.
 fn connection(number: u32) -> [(FlowKey, Flow); 2] {
-    let client = Addr::from_v4((0x0a01_0000 + number).into());
-    let service = Addr::from_v4([10, 96, 0, 1].into());
-    let backend = Addr::from_v4([10, 2, 0, 1].into());
+    let [client, service, backend] = if number.is_multiple_of(2) {
+        let client = Addr::from_v4((0x0a01_0000 + number).into());
+        [client, Addr::from_v4([10, 96, 0, 1].into()), Addr::from_v4([10, 2, 0, 1].into())]
+    } else {
+        let v6 = |last: u128| Addr::from(IpAddr::from(Ipv6Addr::from((0xfd00 << 112) | last)));
+        [v6(number.into()), v6(1 << 64), v6(2 << 64)]
+    };
     let (from, port, target) = (4000.into(), 53.into(), 5353.into());
     let key = |saddr, sport, daddr, dport, zone: Zone| FlowKey {
         saddr,

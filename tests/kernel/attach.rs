@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use culvert::abi::Hook;
-use culvert::datapath::{Datapath, Maps, Mechanism, Options, attach, probe};
+use culvert::datapath::{Datapath, Maps, Mechanism, Options, XdpMode, attach, probe};
 use libbpf_rs::query::LinkTypeInfo;
 use nix::net::if_::if_nametoindex;
 
@@ -114,7 +114,7 @@ fn a_device_name_with_a_dot_can_be_pinned() {
         let datapath = Datapath::open(root.options()).unwrap();
         let ifindex = if_nametoindex("eth0.100").unwrap();
         datapath.attach_pod(ifindex, "eth0.100").unwrap();
-        datapath.attach_xdp(ifindex, "eth0.100").unwrap();
+        datapath.attach_xdp(ifindex, "eth0.100", XdpMode::Native).unwrap();
         // Filters have no pins; XDP is a link on every kernel.
         let tc = if datapath.mechanism() == Mechanism::Tcx { 2 } else { 0 };
         assert_eq!(links(&root).len(), tc + 1);

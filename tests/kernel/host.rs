@@ -272,20 +272,6 @@ fn a_datagram_without_a_checksum_stays_without_one() {
 }
 
 #[test]
-fn a_fragment_is_not_taken_for_the_datagram_it_is_part_of() {
-    const FLAGS: std::ops::Range<usize> = 20..22;
-    let node = Node::new();
-    let _service = node.objects.serve(node_port(V4, UDP), &[&V4.at(V4.remote, 53)]);
-    // The first has the ports, a later one has whatever the payload says where they would be.
-    for (flags, which) in [([0x20, 0], "first"), ([0, 9], "last")] {
-        let mut frame = request(V4, UDP).bytes();
-        frame[FLAGS].copy_from_slice(&flags);
-        assert_eq!(node.raw("from_netdev", node.uplink, &frame), (TC_NEXT, frame), "{which}");
-    }
-    assert_eq!(flows(&node), (0, 0));
-}
-
-#[test]
 fn headers_cut_short_are_dropped_and_counted() {
     for family in FAMILIES {
         let node = Node::new();

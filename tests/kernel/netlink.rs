@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use culvert::abi::{Addr, OWNED_LOOPBACK, OWNED_NODEPORT};
-use culvert::datapath::netlink::{self, Filter, Route, Routes, View};
+use culvert::datapath::netlink::{self, Filter, Route, Routes, Serving, View};
 use culvert::datapath::sysctl;
 use tokio::sync::watch;
 
@@ -50,7 +50,7 @@ fn a_filter_that_changes_is_applied_at_once() {
     node.follow(Filter::default(), async |network| {
         let filter = Filter {
             node_ips: vec!["10.9.0.2".parse().unwrap()],
-            node_port_addresses: vec!["192.0.2.0/24".parse().unwrap()],
+            node_port_addresses: Serving::Inside(vec!["192.0.2.0/24".parse().unwrap()]),
             ..Default::default()
         };
         network.filter.send(filter).unwrap();

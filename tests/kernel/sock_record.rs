@@ -2,12 +2,13 @@
 //! The record of a translation in its socket: what happens without room for it, and when it ends.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 
+use culvert::abi::TargetStatus;
 use culvert::datapath::sockets::{Method, SocketDestroyer};
 
-use crate::support::objects::{Frontend, TCP, UDP};
-use crate::support::sockets::{SocketNode, udp};
+use crate::support::objects::{Frontend, TCP, Target, UDP};
+use crate::support::sockets::{SocketNode, receiver, udp};
 
 const VIP: &str = "10.96.0.1:53";
 const BACKEND: &str = "10.1.0.1:53";
@@ -43,6 +44,56 @@ fn closed_sockets_found(change: impl FnOnce(&mut SocketNode)) -> usize {
     })
 }
 
+/// Such a socket knows what it was given before.
+#[test]
+fn a_socket_that_connects_again_gets_what_the_list_has_now() {
+    let node = SocketNode::new();
+    let addresses = [BACKEND, "10.1.0.2:53"];
+    let service = node.objects.serve(Frontend::cluster_ip(VIP, UDP), &addresses);
+    let targets = service.targets();
+    node.host(|| {
+        let servers = [&udp(addresses[0]), &udp(addresses[1])];
+        let client = udp("0.0.0.0:0");
+        let reached = || {
+            client.connect(VIP).unwrap();
+            assert_eq!(client.peer_addr().unwrap(), addr(VIP));
+            client.send(b"question").unwrap();
+            receiver(&servers).0
+        };
+        let both: Vec<usize> = (0..64).map(|_| reached()).collect();
+        assert!(both.contains(&0) && both.contains(&1), "{both:?}");
+
+        // Another has its slot, it is on its way out, or its index is somebody else's.
+        service.set_backends(&[targets[1], targets[0]]);
+        service.change(|service| service.inside.count = 1);
+        assert!((0..16).all(|_| reached() == 1));
+        service.set_backends(&[targets[0]]);
+        node.objects.set_target(&targets[1], TargetStatus::Gone);
+        assert!((0..16).all(|_| reached() == 0));
+        let next =
+            Target { epoch: targets[0].epoch + 1, address: addr(addresses[1]), ..targets[0] };
+        node.objects.set_target(&next, TargetStatus::Active);
+        service.set_backends(&[next]);
+        assert!((0..16).all(|_| reached() == 1));
+    });
+}
+
+#[test]
+fn a_socket_connected_to_the_pod_itself_afterwards_shows_the_pod() {
+    let node = SocketNode::new();
+    node.objects.serve(Frontend::cluster_ip(VIP, UDP), &[BACKEND]);
+    node.host(|| {
+        let (server, client) = (udp(BACKEND), udp("0.0.0.0:0"));
+        client.connect(VIP).unwrap();
+        client.connect(BACKEND).unwrap();
+        assert_eq!(client.peer_addr().unwrap(), addr(BACKEND));
+        client.send(b"question").unwrap();
+        let (_, from) = receiver(&[&server]);
+        server.send_to(b"answer", from).unwrap();
+        assert_eq!(client.recv_from(&mut [0; 64]).unwrap().1, addr(BACKEND));
+    });
+}
+
 #[test]
 fn without_memory_for_the_record_tcp_is_translated_and_udp_is_unreachable() {
     let node = SocketNode::new();
@@ -66,4 +117,8 @@ fn without_memory_for_the_record_tcp_is_translated_and_udp_is_unreachable() {
         let errors = [client.connect(VIP).unwrap_err(), client.send_to(b"x", VIP).unwrap_err()];
         assert_eq!(errors.map(|error| error.raw_os_error()), [Some(libc::EHOSTUNREACH); 2]);
     });
+}
+
+fn addr(text: &str) -> SocketAddr {
+    text.parse().unwrap()
 }

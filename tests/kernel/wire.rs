@@ -15,19 +15,19 @@ use crate::support::node::{FAMILIES, Family, ip};
 use crate::support::objects::{Frontend, Objects, TCP, UDP};
 use crate::support::pins::PinRoot;
 
-const NODE_PORT: u16 = 30080;
-const WAIT: Option<Duration> = Some(Duration::from_secs(10));
+pub(super) const NODE_PORT: u16 = 30080;
+pub(super) const WAIT: Option<Duration> = Some(Duration::from_secs(10));
 
 /// `outside` has the client and the remote backend, both behind the node's uplink.
-struct Wires {
-    outside: NetNs,
-    node: NetNs,
-    pod: NetNs,
-    objects: Objects,
+pub(super) struct Wires {
+    pub outside: NetNs,
+    pub node: NetNs,
+    pub pod: NetNs,
+    pub objects: Objects,
 }
 
 impl Wires {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let [outside, node, pod] = [NetNs::new(), NetNs::new(), NetNs::new()];
         node.veth("eth0", "", &outside, "eth0", "");
         node.veth("lxc1", "", &pod, "eth0", "");
@@ -46,6 +46,7 @@ impl Wires {
             node.ip(&format!("addr add {}/{net} dev eth0{flag}", family.node));
             node.ip(&format!("{v} route add default via {gateway}"));
             node.ip(&format!("{v} route add {}/{length} dev lxc1", family.pod));
+            outside.ip(&format!("{v} route add {}/{length} via {}", family.pod, family.node));
             pod.ip(&format!("addr add {}/{length} dev eth0{flag}", family.pod));
             pod.ip(&format!("{v} route add default dev eth0"));
         }
@@ -93,12 +94,12 @@ impl Wires {
     }
 
     /// The namespace that has a backend address.
-    fn home(&self, family: Family, backend: &str) -> &NetNs {
+    pub fn home(&self, family: Family, backend: &str) -> &NetNs {
         if backend == family.pod { &self.pod } else { &self.outside }
     }
 }
 
-fn mac(ns: &NetNs, device: &str) -> [u8; 6] {
+pub(super) fn mac(ns: &NetNs, device: &str) -> [u8; 6] {
     let shown = ns.run(|| {
         std::process::Command::new("ip").args(["-br", "link", "show", device]).output().unwrap()
     });
@@ -108,7 +109,7 @@ fn mac(ns: &NetNs, device: &str) -> [u8; 6] {
     bytes.try_into().unwrap()
 }
 
-fn node_port(family: Family, proto: u8) -> Frontend {
+pub(super) fn node_port(family: Family, proto: u8) -> Frontend {
     if family.v6 {
         Frontend::node_port_v6(NODE_PORT, proto)
     } else {
@@ -116,12 +117,12 @@ fn node_port(family: Family, proto: u8) -> Frontend {
     }
 }
 
-fn at(family: Family, host: &str, port: u16) -> SocketAddr {
+pub(super) fn at(family: Family, host: &str, port: u16) -> SocketAddr {
     family.at(host, port).parse().unwrap()
 }
 
 /// Byte `i` of what is transferred; a segment in the wrong place shows.
-fn pattern(length: usize) -> Vec<u8> {
+pub(super) fn pattern(length: usize) -> Vec<u8> {
     (0..length as u32).map(|i| (i ^ i >> 8 ^ i >> 16) as u8).collect()
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! bpf_xdp, one packet at a time: what the driver hook finishes.
 
-use culvert::abi::XdpDevice;
+use culvert::abi::{SERVICE_AFFINITY, XdpDevice};
 
 use super::host::{NODE_PORT, flows, handshake, node_port, request};
 use crate::support::node::{FAMILIES, Family, Node, ROUTER_MAC, TC_REDIRECT};
@@ -220,5 +220,60 @@ fn another_device_is_reached_where_its_driver_hook_is_ours() {
         devices.set(&node.uplink, &XdpDevice { mac: NODE_MAC, pad: 0 }).unwrap();
         assert_eq!(from(mac), (XDP_REDIRECT, sent));
         assert_eq!(from(other).0, XDP_PASS, "flooded");
+    }
+}
+
+#[test]
+fn backends_here_and_elsewhere_get_equal_shares() {
+    const CLIENTS: u16 = 600;
+    for family in FAMILIES {
+        let node = Node::new();
+        let backends = [family.pod, family.remote].map(|backend| family.at(backend, 8080));
+        let backends = backends.each_ref().map(String::as_str);
+        let _service = node.objects.serve(node_port(family, TCP), &backends);
+        let mut elsewhere = 0;
+        for port in 0..CLIENTS {
+            let mut request = request(family, TCP);
+            request.src.set_port(20000 + port);
+            let frame = request.bytes();
+            let (action, _) = driver(&node, &frame);
+            if action == XDP_TX {
+                elsewhere += 1;
+            } else {
+                let (verdict, after) = node.raw("from_netdev", node.uplink, &frame);
+                assert_eq!(verdict, TC_REDIRECT);
+                // What the driver hook left is for the pod: tc draws the same lot.
+                assert_eq!(Packet::parse(&after).dst, backends[0].parse().unwrap());
+            }
+        }
+        // Half of them, give or take six standard deviations.
+        assert!((227..=373).contains(&elsewhere), "{elsewhere} of {CLIENTS}");
+    }
+}
+
+#[test]
+fn affinity_holds_across_the_driver_hook_and_tc() {
+    for family in FAMILIES {
+        let node = Node::new();
+        let backends: Vec<_> = (0..8).map(|n| family.at(family.remote, 8080 + n)).collect();
+        let backends: Vec<_> = backends.iter().map(String::as_str).collect();
+        let service = node.objects.serve(node_port(family, TCP), &backends);
+        service.change(|service| {
+            service.flags |= SERVICE_AFFINITY;
+            service.affinity_timeout = 1000;
+        });
+        let to: std::collections::BTreeSet<_> = (0..40)
+            .map(|port| {
+                let mut request = request(family, TCP);
+                request.src.set_port(20000 + port);
+                if port % 2 == 1 {
+                    return node.wire_ok(&request).dst;
+                }
+                let (action, frame) = driver(&node, &request.bytes());
+                assert_eq!(action, XDP_TX);
+                Packet::parse(&frame).dst
+            })
+            .collect();
+        assert_eq!(to.len(), 1, "{to:?}");
     }
 }

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! bpf_xdp, one packet at a time: what it must pass up untouched.
 
-use culvert::abi::{Flow, OWNED_NODEPORT, SERVICE_AFFINITY, TargetStatus, flow_flag};
+use culvert::abi::{
+    Flow, OWNED_NODEPORT, SERVICE_DSR, SERVICE_SOURCE_RANGES, TargetStatus, flow_flag,
+};
 
 use super::host::{NODE_PORT, flows, node_port, request};
 use super::xdp::{XDP_PASS, answer, driver, established, forwarded};
@@ -205,8 +207,8 @@ fn first_packets_that_only_bpf_host_serves_go_up() {
         let _empty = node.objects.serve(at(NODE_PORT + 1), &[]);
         passes_up(&node, "no backend", &to(NODE_PORT + 1));
         let sticky = node.objects.serve(at(NODE_PORT + 2), &[&remote]);
-        sticky.change(|service| service.flags |= SERVICE_AFFINITY);
-        passes_up(&node, "affinity", &to(NODE_PORT + 2));
+        sticky.change(|service| service.flags |= SERVICE_DSR);
+        passes_up(&node, "direct server return", &to(NODE_PORT + 2));
         let _inside = node.objects.serve(Frontend::cluster_ip(&vip, TCP), &[&remote]);
         let client = family.at(family.client, 40001);
         passes_up(&node, "a ClusterIP", &tcp(&client, &vip, SYN).bytes());
@@ -214,12 +216,14 @@ fn first_packets_that_only_bpf_host_serves_go_up() {
         let _here = node.objects.serve(at(NODE_PORT + 3), &[&here]);
         node.objects.own(family.node, OWNED_NODEPORT);
         passes_up(&node, "a backend in the host's network", &to(NODE_PORT + 3));
+        let closed = node.objects.serve(at(NODE_PORT + 5), &[&remote]);
+        closed.change(|service| service.flags |= SERVICE_SOURCE_RANGES);
+        passes_up(&node, "a client out of range", &to(NODE_PORT + 5));
         assert_eq!(flows(&node), (0, 0));
 
-        let gone = node.objects.serve(at(NODE_PORT + 4), &[&remote]);
+        let _plain = node.objects.serve(at(NODE_PORT + 4), &[&remote]);
         let (_, frame) = driver(&node, &to(NODE_PORT + 4));
         assert_ne!(frame, to(NODE_PORT + 4), "the same service without the oddity");
-        drop(gone);
     }
 }
 

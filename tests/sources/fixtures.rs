@@ -79,7 +79,6 @@ fn the_listed_services_are_understood() {
         source_ranges: vec!["192.0.2.0/24".parse().unwrap()],
         health_check_node_port: Some(30257),
         distribution: None,
-        algorithm: None,
         annotations: [].into(),
     };
     let not = |name, why| Decoded::NotOurs(ObjectKey::Service(ObjectName::new("shop", name)), why);
@@ -175,6 +174,7 @@ fn the_listed_nodes_and_pods_are_understood() {
         Decoded::Ours(Object::Pod(Pod {
             name: ObjectName::new("shop", name),
             uid: uid.into(),
+            created: 1_795_179_157,
             node: Some(node.into()),
             ips: vec![ip.parse().unwrap()],
             host_network: false,
@@ -233,7 +233,6 @@ fn kubernetes() -> Service {
         source_ranges: Vec::new(),
         health_check_node_port: None,
         distribution: None,
-        algorithm: None,
         annotations: [].into(),
     }
 }

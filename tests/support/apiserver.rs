@@ -127,6 +127,11 @@ impl ApiServer {
         self.shared.store.lock().unwrap().expire();
     }
 
+    /// Lets go of what every watch has been sent. Nobody may be resuming.
+    pub fn forget_history(&self) {
+        self.shared.store.lock().unwrap().forget();
+    }
+
     /// Sends a bookmark on every watch.
     pub fn bookmark(&self) {
         bump(&self.shared.bookmarks);

@@ -16,6 +16,7 @@ use super::pins::PinRoot;
 
 pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
+pub const SCTP: u8 = 132;
 
 /// One frontend as a test writes it down.
 #[derive(Clone, Copy, Debug)]
@@ -175,6 +176,9 @@ impl Served<'_> {
                 pad: 0,
             };
             self.objects.maps().backends.set(&key, &backend).unwrap();
+            let states = &self.objects.maps().target_state;
+            let state = states.get(&target.index).unwrap().unwrap();
+            states.set(&target.index, &TargetState { slot: slot as u16, ..state }).unwrap();
         }
         self.change(|service| {
             let all = SlotRange { first: 0, count: targets.len() as u16 };

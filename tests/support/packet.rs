@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::objects::{TCP, UDP};
+use super::objects::{SCTP, TCP, UDP};
 
 pub const FIN: u8 = 0x01;
 pub const SYN: u8 = 0x02;
@@ -59,6 +59,11 @@ pub fn udp(src: &str, dst: &str) -> Packet {
     }
 }
 
+/// An SCTP packet; its payload need not be chunks.
+pub fn sctp(src: &str, dst: &str) -> Packet {
+    Packet { proto: SCTP, ..udp(src, dst) }
+}
+
 impl Packet {
     pub fn ttl(self, ttl: u8) -> Self {
         Self { ttl, ..self }
@@ -73,6 +78,20 @@ impl Packet {
         let mut l4 = Vec::new();
         l4.extend(self.src.port().to_be_bytes());
         l4.extend(self.dst.port().to_be_bytes());
+        if self.proto == SCTP {
+            l4.extend([0x5c, 0x7b, 0, 1, 0, 0, 0, 0]);
+            l4.extend(&self.payload);
+            let crc = crc32c(&l4);
+            l4[8..12].copy_from_slice(&crc.to_le_bytes());
+            return frame(
+                [self.dmac, self.smac],
+                self.src.ip(),
+                self.dst.ip(),
+                self.proto,
+                self.ttl,
+                &l4,
+            );
+        }
         let check = if self.proto == TCP {
             l4.extend([0, 0, 0, 1, 0, 0, 0, 2, 0x50, self.flags, 0xff, 0xff, 0, 0, 0, 0]);
             16
@@ -97,11 +116,17 @@ impl Packet {
     pub fn parse(frame: &[u8]) -> Self {
         let (header, l4) = ip(frame);
         let ports = |at: usize| u16::from_be_bytes([l4[at], l4[at + 1]]);
-        let whole = pseudo(header.src, header.dst, header.proto, l4.len()) + sum(l4);
-        assert_eq!(finish(whole), 0, "wrong L4 checksum: {frame:02x?}");
+        if header.proto == SCTP {
+            let zeroed = [&l4[..8], &[0; 4], &l4[12..]].concat();
+            assert_eq!(l4[8..12], crc32c(&zeroed).to_le_bytes(), "wrong CRC: {frame:02x?}");
+        } else {
+            let whole = pseudo(header.src, header.dst, header.proto, l4.len()) + sum(l4);
+            assert_eq!(finish(whole), 0, "wrong L4 checksum: {frame:02x?}");
+        }
         let (flags, payload) = match header.proto {
             TCP => (l4[13], &l4[20..]),
             UDP => (0, &l4[8..]),
+            SCTP => (0, &l4[12..]),
             other => panic!("protocol {other}: {frame:02x?}"),
         };
         Self {
@@ -230,6 +255,12 @@ fn sum(bytes: &[u8]) -> u32 {
         .sum()
 }
 
+/// Bit by bit, as RFC 9260, appendix A defines it.
+pub fn crc32c(bytes: &[u8]) -> u32 {
+    let step = |crc: u32, _| (crc >> 1) ^ if crc & 1 == 1 { 0x82f6_3b78 } else { 0 };
+    !bytes.iter().fold(u32::MAX, |crc, &byte| (0..8).fold(crc ^ u32::from(byte), step))
+}
+
 fn pseudo(src: IpAddr, dst: IpAddr, proto: u8, length: usize) -> u32 {
     let address = |ip: IpAddr| match ip {
         IpAddr::V4(v4) => sum(&v4.octets()),
@@ -299,4 +330,65 @@ impl Echo {
         let body = icmp[4..].to_vec();
         Self { src: header.src, dst: header.dst, ttl: header.ttl, reply, body }
     }
+}
+
+/// The frame cut into fragments with `size` bytes behind their headers each, a multiple of eight.
+pub fn cut(frame: &[u8], size: usize) -> Vec<Vec<u8>> {
+    const MORE: u16 = 0x2000;
+    let v6 = frame[ETHERNET] >> 4 == 6;
+    let header = ETHERNET + if v6 { 40 } else { 20 };
+    let whole = &frame[header..];
+    // Another connection's datagrams have another identification.
+    let port = |at: usize| u16::from_be_bytes([whole[at], whole[at + 1]]);
+    let id = port(0).wrapping_add(port(2)).to_be_bytes();
+    let piece = |(number, bytes): (usize, &[u8])| {
+        let offset = number * size;
+        let last = offset + bytes.len() == whole.len();
+        let mut out = frame[..header].to_vec();
+        if v6 {
+            out[18..20].copy_from_slice(&(8 + bytes.len() as u16).to_be_bytes());
+            out[20] = 44;
+            out.extend([frame[20], 0]);
+            out.extend((offset as u16 | u16::from(!last)).to_be_bytes());
+            out.extend([0xc0, 1, id[0], id[1]]);
+        } else {
+            out[16..18].copy_from_slice(&(20 + bytes.len() as u16).to_be_bytes());
+            let place = (offset as u16 / 8) | if last { 0 } else { MORE };
+            out[20..22].copy_from_slice(&place.to_be_bytes());
+            out[18..20].copy_from_slice(&id);
+            out[24..26].fill(0);
+            let check = finish(sum(&out[ETHERNET..]));
+            out[24..26].copy_from_slice(&check.to_be_bytes());
+        }
+        out.extend(bytes);
+        out
+    };
+    whole.chunks(size).enumerate().map(piece).collect()
+}
+
+/// What `cut` cut, from its pieces in order, all of which must agree.
+#[track_caller]
+pub fn join(pieces: &[Vec<u8>]) -> Vec<u8> {
+    let v6 = pieces[0][ETHERNET] >> 4 == 6;
+    let header = ETHERNET + if v6 { 40 } else { 20 };
+    let skip = header + if v6 { 8 } else { 0 };
+    let mut out = pieces[0][..header].to_vec();
+    for piece in pieces {
+        let (parsed, _) = ip(piece);
+        let (first, _) = ip(&pieces[0]);
+        assert_eq!((parsed.src, parsed.dst, parsed.ttl), (first.src, first.dst, first.ttl));
+        out.extend(&piece[skip..]);
+    }
+    let length = (out.len() - header) as u16;
+    if v6 {
+        out[18..20].copy_from_slice(&length.to_be_bytes());
+        out[20] = pieces[0][header];
+    } else {
+        out[16..18].copy_from_slice(&(20 + length).to_be_bytes());
+        out[20..22].fill(0);
+        out[24..26].fill(0);
+        let check = finish(sum(&out[ETHERNET..header]));
+        out[24..26].copy_from_slice(&check.to_be_bytes());
+    }
+    out
 }

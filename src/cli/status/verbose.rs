@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use super::draw::{devices, effect};
-use crate::agent::status::Status;
+use crate::agent::status::{Device, Status};
 use crate::cli::table;
 
 /// Everything after the short form.
@@ -35,6 +35,14 @@ fn details(status: &Status) -> String {
     key("Session Affinity", effect(&features.session_affinity));
     key("NAT46/64 Support", effect(&features.nat46x64));
     key("XDP Acceleration", effect(&features.xdp_acceleration));
+    for device in status.devices.iter().filter(|device| accelerated(device)) {
+        let word = if device.acceleration.is_empty() { "tc alone" } else { &device.acceleration };
+        let why = match device.acceleration_problem.as_str() {
+            "" => String::new(),
+            why => format!(" ({why})"),
+        };
+        key(&format!("  {}", device.name), format!("{word}{why}"));
+    }
     text.push_str("  Services:\n");
     let range = format!(" (Range: {}-{})", status.node_port.min, status.node_port.max);
     for (name, feature, range) in [
@@ -64,6 +72,11 @@ fn details(status: &Status) -> String {
         let _ = writeln!(text, "Native routing CIDRs:    {}", cidrs.join(" "));
     }
     text
+}
+
+/// Acceleration was asked for.
+fn accelerated(device: &Device) -> bool {
+    !(device.acceleration.is_empty() && device.acceleration_problem.is_empty())
 }
 
 fn sysctls(status: &Status) -> String {
@@ -133,7 +146,8 @@ KubeProxyReplacement Details:
   Backend Selection:     Random
   Session Affinity:      Enabled
   NAT46/64 Support:      Disabled
-  XDP Acceleration:      Disabled (requested Best-Effort: not in this version)
+  XDP Acceleration:      Disabled (requested Best-Effort: eth0 in tc: the driver has no XDP)
+    eth0:                tc alone (the driver has no XDP)
   Services:
   - ClusterIP:      Enabled
   - NodePort:       Enabled (Range: 30000-60000)

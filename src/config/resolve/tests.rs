@@ -99,6 +99,12 @@ fn older_spellings_work_and_warn() {
     assert!(!config.node_port.enabled && !config.external_ips && !config.socket_lb.enabled);
     assert!(!config.node_port.bind_protection);
     assert!(file("kubeProxyReplacement: partial\nnodePort: {enabled: false}").resolve().is_ok());
+
+    let config = file("bpf: {disableExternalIPMitigation: true}").resolve().unwrap();
+    assert!(config.external_ips_inside);
+    assert_eq!(config.warnings.len(), 1, "{:?}", config.warnings);
+    let config = file("bpf: {disableExternalIPMitigation: false}").resolve().unwrap();
+    assert!(!config.external_ips_inside && config.warnings.is_empty());
 }
 
 #[test]
@@ -127,14 +133,6 @@ fn what_is_wrong_is_named() {
         (
             "loadBalancer: {mode: hybrid}",
             "`loadBalancer.mode: hybrid` is not supported by this version",
-        ),
-        (
-            "loadBalancer: {algorithm: maglev}",
-            "`loadBalancer.algorithm: maglev` is not supported by this version",
-        ),
-        (
-            "loadBalancer: {acceleration: native}",
-            "`loadBalancer.acceleration: native` is not supported by this version",
         ),
         (
             "loadBalancer: {dsrDispatch: ipip}",
@@ -175,6 +173,10 @@ fn every_rule_names_both_keys() {
         (
             "{kubeProxyReplacement: false, socketLB: {enabled: true}}",
             ["kubeProxyReplacement: false", "socketLB.enabled: true"],
+        ),
+        (
+            "{kubeProxyReplacement: false, hostPort: {enabled: true}}",
+            ["kubeProxyReplacement: false", "hostPort.enabled: true"],
         ),
         (
             "{kubeProxyReplacement: partial, socketLB: {enabled: false, hostNamespaceOnly: true}}",

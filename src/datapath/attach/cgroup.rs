@@ -34,7 +34,7 @@ pub(super) fn attach(datapath: &Datapath, cgroup: &Path) -> Result<(), Error> {
     let mut attached = Vec::new();
     for program in datapath.objects.iter().flat_map(Loaded::programs) {
         if matches!(program.prog_type(), ProgramType::CgroupSock | ProgramType::CgroupSockAddr) {
-            datapath.link(&program, &on, program.attach_type() as u32)?;
+            datapath.link(&program, &on, program.attach_type() as u32, 0)?;
             attached.push(program.name().to_string_lossy().into_owned());
         }
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use super::message::{Address, Event};
-use super::{Filter, Link, Uplink, View};
+use super::{Filter, Link, Serving, Uplink, View};
 use crate::abi::{Addr, OWNED_LOOPBACK, OWNED_NODEPORT, Owned};
 
 /// Neighbours remembered. A network with more has its routes looked up again now and then.
@@ -114,8 +114,14 @@ impl State {
         // reach no backend elsewhere, and no answer finds the way back (RFC 4291 2.5.6).
         let served = |ip: &IpAddr| {
             !matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local())
-                && (filter.node_port_addresses.is_empty()
-                    || filter.node_port_addresses.iter().any(|net| net.contains(ip)))
+                && match &filter.node_port_addresses {
+                    Serving::All => true,
+                    Serving::Primary => {
+                        let own = filter.node_ips.iter();
+                        own.clone().find(|own| own.is_ipv4() == ip.is_ipv4()) == Some(ip)
+                    }
+                    Serving::Inside(nets) => nets.iter().any(|net| net.contains(ip)),
+                }
         };
         let mut owned = BTreeMap::new();
         for Address { ifindex, net, .. } in &self.addresses {

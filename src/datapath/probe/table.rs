@@ -69,6 +69,8 @@ const TABLE: &[Entry] = &[
         needed_by: "attaching to devices with links", instead: "clsact filters, replaced in place" },
     Entry { name: "xdp links", check: |on| on.btf.function("bpf_xdp_link_attach"),
         needed_by: "acceleration in the driver", instead: "tc" },
+    Entry { name: "xdp frags", check: |_| check::helper(raw::BPF_PROG_TYPE_XDP, raw::BPF_FUNC_xdp_get_buff_len),
+        needed_by: "acceleration in the driver with a large MTU", instead: "tc on such devices" },
     Entry { name: "fib lookup", check: |_| check::helper(raw::BPF_PROG_TYPE_SCHED_CLS, raw::BPF_FUNC_fib_lookup),
         needed_by: "host routing in BPF", instead: "the host's stack routes" },
     Entry { name: "fib lookup source", check: |on| on.btf.enumerator("BPF_FIB_LOOKUP_SRC"),

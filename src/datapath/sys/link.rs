@@ -37,6 +37,17 @@ pub(in crate::datapath) fn link_create(
     check_fd(unsafe { raw::bpf_link_create(program.as_raw_fd(), target, attach_type, &opts) })
 }
 
+/// How programs are attached to the driver hook of a device, `XDP_ATTACHED_*`.
+pub(in crate::datapath) fn xdp_attached(ifindex: u32) -> io::Result<u32> {
+    let mut opts = raw::bpf_xdp_query_opts {
+        sz: size_of::<raw::bpf_xdp_query_opts>() as raw::size_t,
+        ..Default::default()
+    };
+    // SAFETY: `opts` says its own size and outlives the call.
+    check(unsafe { raw::bpf_xdp_query(ifindex as i32, 0, &mut opts) })?;
+    Ok(u32::from(opts.attach_mode))
+}
+
 /// Puts another program under a live link; packets meet either the old or the new one.
 pub(in crate::datapath) fn link_update(
     link: BorrowedFd<'_>,

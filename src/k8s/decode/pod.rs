@@ -18,6 +18,7 @@ pub(super) fn decode(decoder: &mut Decoder, pod: &wire::Pod) -> Result<Decoded, 
     Ok(Decoded::Ours(Object::Pod(Pod {
         name,
         uid: meta.uid.clone().unwrap_or_default(),
+        created: meta.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second()),
         node: spec.and_then(|spec| spec.node_name.clone()).filter(|node| !node.is_empty()),
         ips: ips(status).map_err(err)?,
         host_network: spec.and_then(|spec| spec.host_network).unwrap_or(false),
@@ -64,8 +65,7 @@ fn host_ports(spec: &wire::PodSpec) -> Result<Vec<HostPort>, (String, Fault)> {
                 host_ip: host_ip
                     .map(address::ip)
                     .transpose()
-                    .map_err(|fault| (at("hostIP"), fault))?
-                    .filter(|ip| !ip.is_unspecified()),
+                    .map_err(|fault| (at("hostIP"), fault))?,
                 host_port,
                 container_port: port(wanted).map_err(|fault| (at("containerPort"), fault))?,
                 protocol: protocol(item.protocol.as_deref())

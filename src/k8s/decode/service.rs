@@ -4,10 +4,10 @@
 use std::net::IpAddr;
 
 use super::{Decoded, Decoder, Error, Fault, HEADLESS, NotOurs};
-use super::{address, annotation, annotations, label, optional_port, port, protocol, wire};
+use super::{address, annotations, label, optional_port, port, protocol, wire};
 use crate::model::{
-    Algorithm, IngressAddress, Object, ObjectKey, Service, ServicePort, ServiceType,
-    TrafficDistribution, TrafficPolicy,
+    IngressAddress, Object, ObjectKey, Service, ServicePort, ServiceType, TrafficDistribution,
+    TrafficPolicy,
 };
 
 /// What the API server writes where `sessionAffinityConfig` is absent, in seconds.
@@ -64,22 +64,12 @@ pub(super) fn decode(decoder: &mut Decoder, service: &wire::Service) -> Result<D
         health_check_node_port: optional_port(spec.health_check_node_port)
             .map_err(|fault| err("spec.healthCheckNodePort".into(), fault))?,
         distribution: distribution(spec.traffic_distribution.as_deref()),
-        algorithm: algorithm(meta),
         annotations: annotations(meta),
     };
     if !has_frontend(&service) {
         return Err(err("spec".into(), Fault::NoFrontend));
     }
     Ok(Decoded::Ours(Object::Service(service)))
-}
-
-/// What no version knows counts as not said.
-fn algorithm(meta: &super::ObjectMeta) -> Option<Algorithm> {
-    match annotation(meta, "lb-algorithm")? {
-        "random" => Some(Algorithm::Random),
-        "maglev" => Some(Algorithm::Maglev),
-        _ => None,
-    }
 }
 
 type Field<T> = Result<T, (String, Fault)>;

@@ -4,27 +4,29 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Balancer;
+use super::wishes::Wish;
 use crate::abi::{Addr, SERVICE_SOURCE_RANGES, ServiceKey, ServiceKind};
-use crate::lb::endpoints::{Candidate, Ranges, candidates};
-use crate::lb::frontends::{families, frontends};
+use crate::lb::annotations::Annotations;
+use crate::lb::endpoints::{Candidate, Ranges};
 use crate::lb::list::{List, ListKey};
+use crate::lb::owner::Owner;
 use crate::lb::plan::{Plan, Totals};
 use crate::lb::record::Record;
 use crate::lb::value::{source_ranges, value, vip};
-use crate::model::{self, ObjectName, TrafficPolicy};
+use crate::model::{self, TrafficPolicy};
 
 impl Balancer {
     /// Takes services from the dirty ones and decides whose their frontends are. Whoever gets one
     /// that another gave up is part of the batch.
-    pub(super) fn settle_claims(&mut self, limit: usize) -> BTreeSet<ObjectName> {
+    pub(super) fn settle_claims(&mut self, limit: usize) -> BTreeSet<Owner> {
         let mut batch = BTreeSet::new();
         while batch.len() < limit
             && let Some(name) = self.objects.dirty.pop_first()
         {
             batch.insert(name);
         }
-        let mut wanted: BTreeMap<ObjectName, BTreeSet<ServiceKey>> = BTreeMap::new();
-        let mut work: Vec<ObjectName> = batch.iter().cloned().collect();
+        let mut wanted: BTreeMap<Owner, BTreeSet<ServiceKey>> = BTreeMap::new();
+        let mut work: Vec<Owner> = batch.iter().cloned().collect();
         while let Some(name) = work.pop() {
             let wants = self.wanted_keys(&name);
             let has = self.records.get(&name).map_or(&[][..], |record| &record.frontends);
@@ -42,31 +44,28 @@ impl Balancer {
         }
         for (name, keys) in wanted {
             for key in keys {
-                self.claims.claim(key, &name);
+                if let Some(loser) = self.claims.claim(key, &name) {
+                    self.objects.dirty.remove(&loser);
+                    batch.insert(loser);
+                }
             }
         }
         batch
     }
 
-    fn wanted_keys(&self, name: &ObjectName) -> BTreeSet<ServiceKey> {
-        let Some(service) = self.objects.service(name) else {
-            return BTreeSet::new();
-        };
-        let lists = families(service).flat_map(|v6| service.ports.iter().map(move |p| (v6, p)));
-        let serve = &self.context.serve;
-        lists.flat_map(|(v6, port)| frontends(service, port, v6, serve).into_keys()).collect()
-    }
-
-    pub(super) fn plan_service(&mut self, name: ObjectName) -> Plan {
+    pub(super) fn plan_service(&mut self, name: Owner) -> Plan {
         let mut plan = Plan {
-            service: Some(name.clone()),
-            triggered: self.objects.take_triggered(&name),
+            owner: Some(name.clone()),
+            triggered: match &name {
+                Owner::Service(name) => self.objects.take_triggered(name),
+                Owner::HostPort(_) => Vec::new(),
+            },
             ..Plan::default()
         };
         let mut record = self.records.remove(&name).unwrap_or_default();
         self.totals.subtract(&record.totals);
         self.short.remove(&name);
-        let host_ports = record.host_ports();
+        self.faults.remove(&name);
         self.tableless.remove(&name);
 
         let mut stale = std::mem::take(&mut record.lists);
@@ -74,41 +73,38 @@ impl Balancer {
         let mut client_ranges = BTreeSet::new();
         let mut vips: BTreeMap<Addr, u32> = BTreeMap::new();
         let mut no_local = Totals::default();
+        let mut algorithm = None;
         let objects = std::mem::take(&mut self.objects);
-        if let Some(service) = objects.service(&name) {
-            for v6 in families(service) {
-                for port in &service.ports {
-                    let key = ListKey { port: port.port, protocol: port.protocol, v6 };
-                    if record.lists.iter().any(|list| list.key == key) {
-                        continue;
+        if let Some((service, wishes)) = self.wishes(&name, &objects) {
+            let (annotations, mut faults) = Annotations::of(&service);
+            faults.extend(self.context.serve.faults(&service));
+            algorithm = annotations.algorithm;
+            if !faults.is_empty() {
+                self.faults.insert(name.clone(), faults);
+            }
+            for Wish { list: key, frontends, endpoints } in wishes {
+                let mut list = match stale.iter().position(|list| list.key == key) {
+                    Some(place) => stale.swap_remove(place),
+                    None => self.start_list(key, &frontends, &mut record),
+                };
+                let ranges = self.update(&name, &mut list, &endpoints, &mut plan, &mut record);
+                let serve = &self.context.serve;
+                for (frontend, kind) in frontends {
+                    let value = value(&service, &annotations, &list, ranges, kind, serve);
+                    if value.flags & SERVICE_SOURCE_RANGES != 0 {
+                        client_ranges.extend(source_ranges(&service, &list));
                     }
-                    let mut ours = frontends(service, port, v6, &self.context.serve);
-                    ours.retain(|key, _| self.claims.owner(key) == Some(&name));
-                    let wanted = candidates(objects.slices(&name), port, v6, &self.context.node);
-                    let mut list = match stale.iter().position(|list| list.key == key) {
-                        Some(place) => stale.swap_remove(place),
-                        None => self.start_list(key, &ours, &mut record),
-                    };
-                    let ranges = self.update(&name, &mut list, &wanted, &mut plan, &mut record);
-                    let serve = &self.context.serve;
-                    for (key, kind) in ours {
-                        let value = value(service, &list, ranges, kind, serve);
-                        if value.flags & SERVICE_SOURCE_RANGES != 0 {
-                            client_ranges.extend(source_ranges(service, &list));
-                        }
-                        if let Some(flags) = vip(service, &key, kind, serve) {
-                            *vips.entry(key.vip).or_default() |= flags;
-                        }
-                        entries.insert(key, value);
+                    if let Some(flags) = vip(&service, &frontend, kind, serve) {
+                        *vips.entry(frontend.vip).or_default() |= flags;
                     }
-                    count_no_local(service, ranges, &mut no_local);
-                    record.lists.push(list);
+                    entries.insert(frontend, value);
                 }
+                count_no_local(&service, key.v6, ranges, &mut no_local);
+                record.lists.push(list);
             }
         }
-        let service = objects.service(&name);
-        if !self.tables.assign(service, &record.lists, &mut entries, &mut record.tables, &mut plan)
-        {
+        let held = &mut record.tables;
+        if !self.tables.assign(algorithm, &record.lists, &mut entries, held, &mut plan) {
             self.tableless.insert(name.clone());
         }
         self.objects = objects;
@@ -119,11 +115,15 @@ impl Balancer {
         let is_anothers = |key: &ServiceKey| claims.is_anothers(key, Some(&name));
         record.finish(entries, is_anothers, &mut plan);
         record.finish_ranges(client_ranges, &mut plan);
-        self.host_ports.change(host_ports, record.host_ports());
+        let host_ports = record.count_host_ports();
+        self.host_ports.change(std::mem::replace(&mut record.host_ports, host_ports), host_ports);
         self.vips.change(&name, &record.vips, &vips);
         plan.touched = record.vips.iter().chain(vips.keys()).copied().collect();
         record.vips = vips.into_keys().collect();
         record.totals = record.count();
+        if name.is_host_port() {
+            record.totals.services = 0;
+        }
         record.totals.add(&no_local);
         self.totals.add(&record.totals);
         if !record.is_empty() {
@@ -151,7 +151,7 @@ impl Balancer {
 
     fn update(
         &mut self,
-        name: &ObjectName,
+        name: &Owner,
         list: &mut List,
         wanted: &[Candidate],
         plan: &mut Plan,
@@ -167,11 +167,12 @@ impl Balancer {
     }
 }
 
-fn count_no_local(service: &model::Service, ranges: Ranges, totals: &mut Totals) {
+fn count_no_local(service: &model::Service, v6: bool, ranges: Ranges, totals: &mut Totals) {
     if ranges.cluster.count > 0 && ranges.local.count == 0 {
         let external = service.r#type != model::ServiceType::ClusterIp;
-        totals.no_local_external +=
+        totals.no_local_external[usize::from(v6)] +=
             u64::from(external && service.external_policy == TrafficPolicy::Local);
-        totals.no_local_internal += u64::from(service.internal_policy == TrafficPolicy::Local);
+        totals.no_local_internal[usize::from(v6)] +=
+            u64::from(service.internal_policy == TrafficPolicy::Local);
     }
 }

@@ -6,16 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::support::{Kernel, endpoint, http, ip, name, service, slice, writes};
+use super::support::{Kernel, endpoint, http, ip, name, pod, service, slice, writes};
 use crate::abi::{
     Addr, SERVICE_HAS_ENDPOINTS, SERVICE_MAGLEV, SERVICE_SOURCE_RANGES, ServiceKey, ServiceKind,
     SourceRangeKey, TargetStatus, VIP_CLUSTER_IP, VIP_EXTERNAL, VIP_FOREIGN,
 };
-use crate::lb::Selection;
 use crate::lb::frontends::{families, frontends};
+use crate::lb::{Owner, Selection};
 use crate::model::{
-    Algorithm, Endpoint, EndpointSlice, IngressAddress, Protocol, Service, ServiceType,
-    TrafficPolicy,
+    Endpoint, EndpointSlice, IngressAddress, Pod, Protocol, Service, ServiceType, TrafficPolicy,
 };
 
 #[derive(Clone, Debug)]
@@ -24,6 +23,8 @@ enum Step {
     RemoveService(usize),
     SetSlice(EndpointSlice),
     RemoveSlice(usize),
+    SetPod(Pod),
+    RemovePod(usize),
     Sync,
     /// The n-th write of the next batch fails, and with it all after it.
     Fail(usize),
@@ -32,6 +33,8 @@ enum Step {
 }
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+
+const MAGLEV: &str = "service.culvert.io/lb-algorithm";
 
 fn any_service() -> impl Strategy<Value = Service> {
     let vip = select(vec!["10.96.0.1", "10.96.0.2", "fd00::1"]);
@@ -71,7 +74,9 @@ fn any_service() -> impl Strategy<Value = Service> {
                 port.node_port = Some(30000 + port.port + u16::from(shared) * 100 * of as u16);
             }
             service.r#type = kind;
-            service.algorithm = if shared { Some(Algorithm::Maglev) } else { None };
+            if shared {
+                service.annotations.insert(MAGLEV.into(), "maglev".into());
+            }
             service.internal_policy = internal;
             service.external_policy = external;
             service.source_ranges = ranges.iter().map(|text| text.parse().unwrap()).collect();
@@ -120,12 +125,26 @@ fn any_slice() -> impl Strategy<Value = EndpointSlice> {
         })
 }
 
+fn any_pod() -> impl Strategy<Value = Pod> {
+    let host_ip = select(vec![None, Some("0.0.0.0"), Some("192.0.2.1"), Some("192.0.2.9")]);
+    let port = select(vec![80u16, 8080, 30080]);
+    (0..NAMES.len(), host_ip, port, 0i64..3, any::<bool>()).prop_map(
+        |(of, host_ip, port, created, finished)| Pod {
+            created,
+            finished,
+            ..pod(NAMES[of], &format!("10.1.1.{of}"), host_ip, port)
+        },
+    )
+}
+
 fn any_step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => any_service().prop_map(Step::SetService),
         1 => (0..NAMES.len()).prop_map(Step::RemoveService),
         6 => any_slice().prop_map(Step::SetSlice),
         1 => (0..6usize).prop_map(Step::RemoveSlice),
+        3 => any_pod().prop_map(Step::SetPod),
+        1 => (0..NAMES.len()).prop_map(Step::RemovePod),
         4 => Just(Step::Sync),
         1 => (0..20usize).prop_map(Step::Fail),
         1 => (0..20usize).prop_map(Step::Crash),
@@ -137,6 +156,7 @@ fn any_step() -> impl Strategy<Value = Step> {
 struct World {
     services: BTreeMap<String, Service>,
     slices: BTreeMap<usize, EndpointSlice>,
+    pods: BTreeMap<String, Pod>,
 }
 
 type Set = BTreeSet<(Addr, u16)>;
@@ -185,10 +205,33 @@ impl World {
                 }
             }
         }
+        for (key, pod) in self.host_ports(&expected) {
+            assert_eq!(kernel.inside(key), [format!("{}:80", pod.ips[0])], "of {}", pod.name);
+            assert_eq!(kernel.outside(key), kernel.inside(key));
+            expected.insert(key);
+        }
         let found: BTreeSet<ServiceKey> = kernel.tables.services.keys().copied().collect();
         assert_eq!(found, expected);
         self.check_nothing_is_left_over(kernel);
         self.check_addresses(kernel);
+    }
+
+    /// Each hostPort that no service has, with its newest pod.
+    fn host_ports(&self, services: &BTreeSet<ServiceKey>) -> BTreeMap<ServiceKey, &Pod> {
+        let mut newest: BTreeMap<ServiceKey, &Pod> = BTreeMap::new();
+        for pod in self.pods.values().filter(|pod| !pod.finished) {
+            let port = &pod.host_ports[0];
+            let vip = port.host_ip.map_or(Addr::V4_WILDCARD, Addr::from);
+            let key = ServiceKey::new(vip, port.host_port, Protocol::Tcp.number());
+            if port.host_port >= 30000 || services.contains(&key) {
+                continue;
+            }
+            let has = newest.entry(key).or_insert(pod);
+            if (pod.created, &pod.uid) > (has.created, &has.uid) {
+                *has = pod;
+            }
+        }
+        newest
     }
 
     /// Somebody who asks for `key` has it, and if it is this service, with the right endpoints.
@@ -201,8 +244,9 @@ impl World {
         let (service, port, v6, kind) = of;
         let list =
             kernel.balancer.lists().find(|l| l.id == kernel.tables.services[&key].id).unwrap();
-        assert!(self.services.contains_key(&*list.service.name), "served by {}", list.service);
-        if *list.service != service.name || list.port != service.ports[port].port {
+        let Owner::Service(owner) = list.owner else { panic!("{} has {key:?}", list.owner) };
+        assert!(self.services.contains_key(&*owner.name), "served by {owner}");
+        if *owner != service.name || list.port != service.ports[port].port {
             return;
         }
         let cluster = self.endpoints(service, port, v6, false);
@@ -219,7 +263,7 @@ impl World {
         assert_eq!(&set(kernel.inside(key)), inside, "inside of {key:?}");
         assert_eq!(&set(kernel.outside(key)), outside, "outside of {key:?}");
         let value = kernel.tables.services[&key];
-        let asked = service.algorithm == Some(Algorithm::Maglev) && value.outside.count > 1;
+        let asked = service.annotations.contains_key(MAGLEV) && value.outside.count > 1;
         let full = kernel.balancer.problems().iter().any(|p| p.message.contains("`maglev`"));
         assert!(full || asked == (value.algorithm == SERVICE_MAGLEV), "{key:?}");
         let flags = value.flags;
@@ -229,10 +273,21 @@ impl World {
     /// Every address of a frontend and every range of a guarded list, and no other.
     fn check_addresses(&self, kernel: &Kernel) {
         let mut vips: BTreeMap<Addr, u32> = BTreeMap::new();
+        let mut host_ports = 0;
         let mut ranges = BTreeSet::new();
         for (key, value) in &kernel.tables.services {
             let list = kernel.balancer.lists().find(|list| list.id == value.id).unwrap();
-            let service = &self.services[&*list.service.name];
+            let service = match list.owner {
+                Owner::Service(name) => &self.services[&*name.name],
+                Owner::HostPort(key) if key.vip == Addr::V4_WILDCARD => {
+                    host_ports += 1;
+                    continue;
+                }
+                Owner::HostPort(key) => {
+                    vips.entry(key.vip).or_default();
+                    continue;
+                }
+            };
             let flags = match ServiceKind::from_number(value.kind).unwrap() {
                 ServiceKind::NodePort => continue,
                 ServiceKind::ClusterIp => VIP_CLUSTER_IP,
@@ -254,6 +309,7 @@ impl World {
         let found = kernel.tables.vips.iter().map(|(addr, vip)| (*addr, vip.flags));
         assert_eq!(found.collect::<BTreeMap<_, _>>(), vips);
         assert_eq!(kernel.tables.source_ranges, ranges);
+        assert_eq!(kernel.tables.host_ports, host_ports);
     }
 
     fn check_nothing_is_left_over(&self, kernel: &Kernel) {
@@ -282,6 +338,7 @@ impl World {
     fn tell(&self, kernel: &mut Kernel) {
         kernel.balancer.list_services(self.services.values().cloned().collect());
         kernel.balancer.list_slices(self.slices.values().cloned().collect());
+        kernel.balancer.list_pods(self.pods.values().cloned().collect());
     }
 }
 
@@ -309,6 +366,14 @@ fn run(steps: Vec<Step>, targets: u32) -> (World, Kernel) {
                 kernel.balancer.remove_slice(&name(&format!("s{number}")));
                 world.slices.remove(&number);
             }
+            Step::SetPod(pod) => {
+                kernel.balancer.set_pod(pod.clone());
+                world.pods.insert(pod.name.name.to_string(), pod);
+            }
+            Step::RemovePod(number) => {
+                kernel.balancer.remove_pod(&name(NAMES[number]));
+                world.pods.remove(NAMES[number]);
+            }
             Step::Sync => {
                 kernel.sync();
             }
@@ -319,9 +384,9 @@ fn run(steps: Vec<Step>, targets: u32) -> (World, Kernel) {
                 }
                 writes(&plans).into_iter().take(number).for_each(|write| kernel.write(write));
                 for plan in plans {
-                    let service = plan.service.clone().unwrap();
+                    let owner = plan.owner.clone().unwrap();
                     kernel.balancer.failed(plan);
-                    kernel.balancer.retry(&service);
+                    kernel.balancer.retry(&owner);
                 }
             }
             Step::Crash(number) => {

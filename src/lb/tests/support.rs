@@ -7,8 +7,8 @@ use std::sync::Arc;
 use crate::abi::{Addr, Backend, BackendKey, SERVICE_MAGLEV, ServiceKey, SlotRange};
 use crate::lb::{Actual, Balancer, Context, Gone, Plan, Selection, Target, Write, tables_of};
 use crate::model::{
-    Endpoint, EndpointSlice, ObjectName, Protocol, Service, ServicePort, ServiceType, SlicePort,
-    TrafficPolicy,
+    Endpoint, EndpointSlice, HostPort, ObjectName, Pod, Protocol, Service, ServicePort,
+    ServiceType, SlicePort, TrafficPolicy,
 };
 
 pub(super) fn ip(text: &str) -> IpAddr {
@@ -38,7 +38,6 @@ pub(super) fn service(of: &str, cluster_ips: &[&str]) -> Service {
         load_balancer_class: None,
         health_check_node_port: None,
         distribution: None,
-        algorithm: None,
         annotations: Default::default(),
     }
 }
@@ -80,6 +79,26 @@ pub(super) fn slice(of: &str, endpoints: Vec<Endpoint>) -> EndpointSlice {
 impl EndpointSlice {
     pub(super) fn of(self, service: &str) -> Self {
         Self { service: name(service), ..self }
+    }
+}
+
+/// A pod of this node whose container's port 80/TCP is `port` of the node.
+pub(super) fn pod(of: &str, address: &str, host_ip: Option<&str>, port: u16) -> Pod {
+    Pod {
+        name: name(of),
+        uid: of.to_owned(),
+        created: 0,
+        node: Some("here".to_owned()),
+        ips: vec![ip(address)],
+        host_network: false,
+        finished: false,
+        host_ports: vec![HostPort {
+            host_ip: host_ip.map(ip),
+            host_port: port,
+            container_port: 80,
+            protocol: Protocol::Tcp,
+        }],
+        annotations: Default::default(),
     }
 }
 
@@ -130,7 +149,7 @@ impl Kernel {
     }
 
     pub(super) fn prune(&mut self) {
-        let plan = self.balancer.prune();
+        let plan = self.balancer.prune(true);
         self.apply(vec![plan]);
     }
 

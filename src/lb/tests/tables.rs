@@ -3,8 +3,8 @@
 
 use super::support::{Kernel, endpoint, ip, name, service, slice};
 use crate::abi::{Addr, SERVICE_MAGLEV, SERVICE_RANDOM, Service, ServiceKey};
-use crate::lb::{Selection, maglev};
-use crate::model::{Algorithm, Endpoint, ServiceType};
+use crate::lb::{Algorithm, Selection, maglev};
+use crate::model::{Endpoint, ServiceType};
 
 /// Entries of the smallest table.
 const TABLE: u32 = 750;
@@ -77,15 +77,15 @@ fn equal_endpoints_share_a_table_and_one_endpoint_needs_none() {
 #[test]
 fn a_service_says_by_itself_how_its_backends_are_chosen() {
     for (default, own, found) in [
-        (Algorithm::Random, Some(Algorithm::Maglev), SERVICE_MAGLEV),
-        (Algorithm::Maglev, Some(Algorithm::Random), SERVICE_RANDOM),
-        (Algorithm::Random, None, SERVICE_RANDOM),
+        (Algorithm::Random, "maglev", SERVICE_MAGLEV),
+        (Algorithm::Maglev, "random", SERVICE_RANDOM),
+        (Algorithm::Maglev, "what?", SERVICE_MAGLEV),
     ] {
         let selection = Selection { algorithm: default, ..maglev(TABLE) };
         let mut kernel = Kernel::choosing(64, selection, "here");
         let mut web = service("web", &["10.96.0.1"]);
         web.external_ips = vec![ip("192.0.2.1")];
-        web.algorithm = own;
+        web.annotations.insert("service.culvert.io/lb-algorithm".into(), own.into());
         kernel.balancer.set_service(web);
         kernel.balancer.set_slice(slice("web", some(2)));
         kernel.sync();

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result};
 use prometheus::IntCounterVec;
 
-use super::{Metrics, Stage};
+use super::{Family, Metrics, Stage};
 use crate::abi::{Counter, Hook, Outcome};
 use crate::agent::status::{Source, Status};
 use crate::datapath::Maps;
@@ -36,6 +36,33 @@ impl Metrics {
             self.sync_errors.with_label_values(&[stage.name()]);
             self.sync_duration.with_label_values(&[stage.name()]);
         }
+        for family in Family::ALL {
+            let label = [family.name()];
+            for histograms in [
+                &self.kp_sync,
+                &self.kp_sync_full,
+                &self.kp_sync_partial,
+                &self.kp_programming,
+                &self.kp_conntrack,
+            ] {
+                histograms.with_label_values(&label);
+            }
+            for counters in
+                [&self.kp_service_total, &self.kp_endpoint_total, &self.kp_conntrack_deleted]
+            {
+                counters.with_label_values(&label);
+            }
+            for gauges in [&self.kp_service_pending, &self.kp_endpoint_pending] {
+                gauges.with_label_values(&label);
+            }
+            for gauges in [&self.kp_last, &self.kp_queued] {
+                gauges.with_label_values(&label);
+            }
+        }
+        for code in ["200", "503"] {
+            self.kp_healthz.with_label_values(&[code]);
+            self.kp_livez.with_label_values(&[code]);
+        }
     }
 
     fn take_status(&self, status: &Status) {
@@ -62,7 +89,10 @@ impl Metrics {
         for (policy, ports) in
             [("internal", sync.no_local_internal), ("external", sync.no_local_external)]
         {
-            self.kp_no_local.with_label_values(&[policy]).set(ports as i64);
+            for (family, ports) in Family::ALL.into_iter().zip(ports) {
+                let labels = [policy, family.name()];
+                self.kp_no_local.with_label_values(&labels).set(ports as i64);
+            }
         }
 
         let changing = [

@@ -66,7 +66,7 @@ fn the_status_shows_as_gauges_and_what_is_gone_disappears() {
         ..Source::default()
     });
     status.sync.services = 9;
-    (status.sync.no_local_internal, status.sync.no_local_external) = (2, 4);
+    (status.sync.no_local_internal, status.sync.no_local_external) = ([2, 1], [4, 0]);
     let page = metrics.page(&status, &[]).unwrap();
     assert_eq!(value(&page, "culvert_build_info{kernel=\"6.18\",version=\"1.2\"}"), "1");
     assert_eq!(value(&page, "culvert_ready"), "1");
@@ -74,8 +74,15 @@ fn the_status_shows_as_gauges_and_what_is_gone_disappears() {
     assert_eq!(value(&page, "culvert_map_entries{map=\"flows\"}"), "7");
     assert_eq!(value(&page, "culvert_map_max_entries{map=\"flows\"}"), "100");
     let no_local = "kubeproxy_sync_proxy_rules_no_local_endpoints_total";
-    assert_eq!(value(&page, &format!("{no_local}{{traffic_policy=\"internal\"}}")), "2");
-    assert_eq!(value(&page, &format!("{no_local}{{traffic_policy=\"external\"}}")), "4");
+    for (family, policy, ports) in [
+        ("IPv4", "internal", "2"),
+        ("IPv6", "internal", "1"),
+        ("IPv4", "external", "4"),
+        ("IPv6", "external", "0"),
+    ] {
+        let labels = format!("{{ip_family=\"{family}\",traffic_policy=\"{policy}\"}}");
+        assert_eq!(value(&page, &format!("{no_local}{labels}")), ports);
+    }
     let mode = "culvert_feature_info{effective=\"SNAT\",feature=\"Mode\",requested=\"DSR\"}";
     assert_eq!(value(&page, mode), "1");
 
@@ -97,20 +104,59 @@ fn the_status_shows_as_gauges_and_what_is_gone_disappears() {
 #[test]
 fn a_sync_is_counted_under_kube_proxys_names_too() {
     let metrics = Metrics::new().unwrap();
-    metrics.queued(2, 3);
-    let page = metrics.page(&Status::default(), &[]).unwrap();
-    assert_eq!(value(&page, "kubeproxy_sync_proxy_rules_endpoint_changes_pending"), "3");
+    let shows = |name: &str, family: &str, expected: &str| {
+        let page = metrics.page(&Status::default(), &[]).unwrap();
+        let series = format!("kubeproxy_{name}{{ip_family=\"{family}\"}}");
+        assert_eq!(value(&page, &series), expected, "{series}");
+    };
+    metrics.queued(2, [3, 1]);
+    shows("sync_proxy_rules_endpoint_changes_pending", "IPv4", "3");
+    shows("sync_proxy_rules_endpoint_changes_pending", "IPv6", "1");
+    shows("sync_proxy_rules_service_changes_pending", "IPv6", "2");
     metrics.synced(Stage::Full, Duration::from_millis(3));
     metrics.synced(Stage::Partial, Duration::from_millis(1));
+    metrics.programmed(Family::V6, Duration::from_millis(1));
+    metrics.flows_aged(Duration::from_millis(1), [5, 7]);
     metrics.healthz(503);
+    for (name, v4, v6) in [
+        ("sync_proxy_rules_endpoint_changes_pending", "0", "0"),
+        ("sync_proxy_rules_endpoint_changes_total", "3", "1"),
+        ("sync_proxy_rules_service_changes_pending", "0", "0"),
+        ("sync_proxy_rules_service_changes_total", "2", "2"),
+        ("sync_proxy_rules_duration_seconds_count", "2", "2"),
+        ("sync_full_proxy_rules_duration_seconds_count", "1", "1"),
+        ("sync_partial_proxy_rules_duration_seconds_count", "1", "1"),
+        ("network_programming_duration_seconds_count", "0", "1"),
+        ("conntrack_reconciler_sync_duration_seconds_count", "1", "1"),
+        ("conntrack_reconciler_deleted_entries_total", "5", "7"),
+    ] {
+        shows(name, "IPv4", v4);
+        shows(name, "IPv6", v6);
+    }
     let page = metrics.page(&Status::default(), &[]).unwrap();
-    assert_eq!(value(&page, "kubeproxy_sync_proxy_rules_endpoint_changes_pending"), "0");
-    assert_eq!(value(&page, "kubeproxy_sync_proxy_rules_endpoint_changes_total"), "3");
-    assert_eq!(value(&page, "kubeproxy_sync_proxy_rules_duration_seconds_count"), "2");
-    assert_eq!(value(&page, "kubeproxy_sync_full_proxy_rules_duration_seconds_count"), "1");
-    assert_eq!(
-        value(&page, "culvert_sync_duration_seconds_bucket{stage=\"full\",le=\"0.004\"}"),
-        "1"
-    );
+    let bucket = "culvert_sync_duration_seconds_bucket{stage=\"full\",le=\"0.004\"}";
+    assert_eq!(value(&page, bucket), "1");
+    assert_eq!(value(&page, "culvert_flow_gc_deleted_total"), "12");
     assert_eq!(value(&page, "kubeproxy_proxy_healthz_total{code=\"503\"}"), "1");
+    assert_eq!(value(&page, "kubeproxy_proxy_livez_total{code=\"503\"}"), "0");
+}
+
+/// `pkg/proxy/metrics` of Kubernetes: `ExponentialBuckets(0.001, 2, 15)`, and for programming
+/// quarters to 0.5, then 1 to 59 by 1, 60 to 115 by 5, 120 to 300 by 30.
+#[test]
+fn buckets_are_kube_proxys() {
+    let page = Metrics::new().unwrap().page(&Status::default(), &[]).unwrap();
+    let edges = |name: &str| -> Vec<f64> {
+        let start = format!("kubeproxy_{name}_bucket{{ip_family=\"IPv4\",le=\"");
+        let lines = page.lines().filter_map(|line| line.strip_prefix(start.as_str()));
+        lines.filter_map(|line| line.split('"').next()?.parse().ok()).collect()
+    };
+    let sync = edges("sync_proxy_rules_duration_seconds");
+    assert_eq!((sync.len(), sync[0], sync[14]), (16, 0.001, 16.384));
+    let programming = edges("network_programming_duration_seconds");
+    assert_eq!(programming.len(), 2 + 59 + 12 + 7 + 1);
+    assert_eq!(programming[..3], [0.25, 0.5, 1.0]);
+    assert_eq!((programming[60], programming[61], programming[72]), (59.0, 60.0, 115.0));
+    assert_eq!((programming[73], programming[79]), (120.0, 300.0));
+    assert_eq!(edges("conntrack_reconciler_sync_duration_seconds"), sync);
 }

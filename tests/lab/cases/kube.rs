@@ -107,14 +107,14 @@ fn an_api_server_that_goes_and_comes_back_takes_nothing_with_it() {
 }
 
 /// A stage of one node whose agent is told of an API server there.
-struct World {
-    stage: Stage,
-    api: ApiServer,
+pub struct World {
+    pub stage: Stage,
+    pub api: ApiServer,
     runtime: Runtime,
 }
 
 impl World {
-    fn raise() -> Self {
+    pub fn raise() -> Self {
         let stage = Stage::raise(1, "");
         let runtime = Runtime::new().unwrap();
         let node = stage.lab.node(1);
@@ -163,7 +163,7 @@ impl World {
         self.stage.lab.node(1).place.netns.run(|| runtime.block_on(api.come_back()));
     }
 
-    fn restart_agent(&mut self) {
+    pub fn restart_agent(&mut self) {
         let node = &mut self.stage.lab.nodes[0];
         let agent = node.agent.as_mut().unwrap();
         agent.kill().unwrap();
@@ -205,7 +205,7 @@ impl World {
         })
     }
 
-    fn maps(&self) -> Maps {
+    pub fn maps(&self) -> Maps {
         Maps::open_pinned(&self.stage.bpf_root(1)).unwrap()
     }
 

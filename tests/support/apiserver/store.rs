@@ -123,6 +123,12 @@ impl Store {
         self.history.push(Event { version: self.version, resource, before, after });
     }
 
+    /// Drops the history; a client that needs it is told that it has expired.
+    pub fn forget(&mut self) {
+        self.history.clear();
+        self.oldest = self.version;
+    }
+
     /// Compacts: who comes with an older version is told so. Open watches are not disturbed.
     pub fn expire(&mut self) {
         self.version += 1;
@@ -146,7 +152,8 @@ impl Store {
 
     /// What a watch that has seen `version` sees next.
     pub fn since(&self, resource: Resource, version: u64, wanted: &Selector) -> Vec<Value> {
-        let new = self.history.iter().filter(|e| e.resource == resource && e.version > version);
+        let seen = self.history.partition_point(|event| event.version <= version);
+        let new = self.history[seen..].iter().filter(|event| event.resource == resource);
         new.filter_map(|event| wanted.event(event)).collect()
     }
 }

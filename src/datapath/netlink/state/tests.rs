@@ -70,10 +70,24 @@ fn every_address_is_owned_and_loopback_is_for_the_host_alone() {
         ]
     );
 
-    let filter = Filter { node_port_addresses: vec![net("10.0.0.0/8")], ..Default::default() };
+    let filter = Filter {
+        node_port_addresses: Serving::Inside(vec![net("10.0.0.0/8")]),
+        ..Default::default()
+    };
     let some: Vec<_> =
         owned_flags(&state, &filter).into_iter().filter(|each| each.1 != 0).collect();
     assert_eq!(some, [("10.0.0.1".to_owned(), OWNED_NODEPORT)]);
+
+    let filter = |first| Filter {
+        node_ips: ips(&[first, "10.0.0.1", "192.0.2.1"]),
+        node_port_addresses: Serving::Primary,
+        ..Default::default()
+    };
+    let serving = |filter: &Filter| -> Vec<_> {
+        owned_flags(&state, filter).into_iter().filter(|each| each.1 != 0).collect()
+    };
+    assert_eq!(serving(&filter("2001:db8::1")), [("10.0.0.1".to_owned(), OWNED_NODEPORT)]);
+    assert_eq!(serving(&filter("192.0.2.1")), [("192.0.2.1".to_owned(), OWNED_NODEPORT)]);
 }
 
 #[test]

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a service's annotations ask for. A value that cannot be read is said, and changes nothing.
+//!
+//! Each is read under our own prefix and, for people who migrate, under that of Cilium.
+
+use std::collections::BTreeMap;
+
+use super::selector::Selector;
+use crate::abi::ServiceKind;
+use crate::model::Service;
+
+const PREFIXES: [&str; 2] = ["service.culvert.io/", "service.cilium.io/"];
+
+/// How a backend is chosen for clients outside the cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Algorithm {
+    #[default]
+    Random,
+    /// The same one for a client on every node.
+    Maglev,
+}
+
+/// `forwarding-mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Forwarding {
+    Snat,
+    Dsr,
+}
+
+/// The annotations of one service, as read.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Annotations {
+    /// `type`: the kinds of frontends that are served. None: all that the service has.
+    kinds: Option<Vec<ServiceKind>>,
+    /// `node` and `node-selector`: nodes that serve clients outside.
+    nodes: Vec<Selector>,
+    /// `src-ranges-policy: deny`.
+    pub(super) deny: bool,
+    /// `proxy-delegation: delegate-if-local`.
+    pub(super) delegate: bool,
+    /// `lb-algorithm`; None: as configured.
+    pub(super) algorithm: Option<Algorithm>,
+    /// `forwarding-mode`; None: as configured.
+    pub(super) forwarding: Option<Forwarding>,
+}
+
+impl Annotations {
+    /// What can be read, and a sentence about each value that cannot.
+    pub(super) fn of(service: &Service) -> (Self, Vec<String>) {
+        let mut faults = Vec::new();
+        let mut read = Self::default();
+        if service.annotations.is_empty() {
+            return (read, faults);
+        }
+        for (name, take) in TAKE {
+            let Some((key, value)) = find(service, name) else { continue };
+            if let Err(expected) = take(&mut read, value.trim()) {
+                faults.push(format!(
+                    "annotation `{key}: {value}` is not understood and has no effect; write {expected}"
+                ));
+            }
+        }
+        (read, faults)
+    }
+
+    /// Whether a node with `labels` serves frontends of `kind`. Inside the cluster a service is
+    /// reached everywhere.
+    pub(super) fn serves(&self, kind: ServiceKind, labels: &BTreeMap<String, String>) -> bool {
+        self.kinds.as_ref().is_none_or(|kinds| kinds.contains(&kind))
+            && (kind == ServiceKind::ClusterIp
+                || self.nodes.iter().all(|selector| selector.matches(labels)))
+    }
+
+    /// Whether the node's labels decide anything.
+    pub(super) fn is_selective(&self) -> bool {
+        !self.nodes.is_empty()
+    }
+}
+
+/// The annotation `name`, under our prefix first.
+fn find<'s>(service: &'s Service, name: &str) -> Option<(&'s str, &'s str)> {
+    PREFIXES.iter().find_map(|prefix| {
+        let (key, value) = service.annotations.get_key_value(&format!("{prefix}{name}"))?;
+        Some((key.as_str(), value.as_str()))
+    })
+}
+
+type Take = fn(&mut Annotations, &str) -> Result<(), &'static str>;
+
+const TAKE: [(&str, Take); 7] = [
+    ("node", |read, value| {
+        // The label has the annotation's own name, under either prefix.
+        let keys = PREFIXES.map(|prefix| format!("{prefix}node"));
+        read.nodes.push(Selector::one_of(keys.to_vec(), value));
+        Ok(())
+    }),
+    ("node-selector", |read, value| {
+        read.nodes.push(Selector::parse(value).ok_or("a label selector, as for `kubectl -l`")?);
+        Ok(())
+    }),
+    ("type", |read, value| {
+        let kinds = value.split(',').map(|word| match word.trim() {
+            "ClusterIP" => Some(ServiceKind::ClusterIp),
+            "NodePort" => Some(ServiceKind::NodePort),
+            "LoadBalancer" => Some(ServiceKind::LoadBalancer),
+            _ => None,
+        });
+        let kinds: Option<Vec<ServiceKind>> = kinds.collect();
+        let mut kinds = kinds.ok_or("a list of `ClusterIP`, `NodePort`, `LoadBalancer`")?;
+        // Whoever has a load balancer in front has no word of its own for externalIPs.
+        if kinds.contains(&ServiceKind::LoadBalancer) {
+            kinds.push(ServiceKind::ExternalIp);
+        }
+        read.kinds = Some(kinds);
+        Ok(())
+    }),
+    ("src-ranges-policy", |read, value| {
+        read.deny = word(value, &[("allow", false), ("deny", true)], "`allow` or `deny`")?;
+        Ok(())
+    }),
+    ("proxy-delegation", |read, value| {
+        let words = [("none", false), ("delegate-if-local", true)];
+        read.delegate = word(value, &words, "`delegate-if-local` or `none`")?;
+        Ok(())
+    }),
+    ("lb-algorithm", |read, value| {
+        let words = [("random", Algorithm::Random), ("maglev", Algorithm::Maglev)];
+        read.algorithm = Some(word(value, &words, "`random` or `maglev`")?);
+        Ok(())
+    }),
+    ("forwarding-mode", |read, value| {
+        let words = [("snat", Forwarding::Snat), ("dsr", Forwarding::Dsr)];
+        read.forwarding = Some(word(value, &words, "`snat` or `dsr`")?);
+        Ok(())
+    }),
+];
+
+fn word<T: Copy>(
+    value: &str,
+    words: &[(&str, T)],
+    expected: &'static str,
+) -> Result<T, &'static str> {
+    words.iter().find(|(word, _)| *word == value).map(|(_, meaning)| *meaning).ok_or(expected)
+}

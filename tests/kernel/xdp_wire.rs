@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: Apache-2.0
+//! bpf_xdp attached, between real sockets: a client, the node with two uplinks, and a backend.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use culvert::abi::{Hook, OWNED_NODEPORT, Outcome, Settings, Uplink, XdpDevice};
+use culvert::datapath::XdpMode;
+use nix::net::if_::if_nametoindex;
+
+use super::host::{NODE_PORT, node_port};
+use super::wire::{at, mac};
+use crate::support::netns::NetNs;
+use crate::support::node::{FAMILIES, ip};
+use crate::support::objects::{Objects, TCP, UDP};
+
+const WAIT: Option<Duration> = Some(Duration::from_secs(10));
+const UPLINKS: [&str; 2] = ["eth0", "eth1"];
+
+/// Client and backend, each behind an uplink of its own or both behind the first.
+struct Wires {
+    client: NetNs,
+    backend: NetNs,
+    node: NetNs,
+    objects: Objects,
+    /// Keep the programs on the other ends of the cables.
+    _peers: Vec<Objects>,
+    two: bool,
+}
+
+impl Wires {
+    fn new(two: bool) -> Self {
+        let [client, backend, node] = [NetNs::new(), NetNs::new(), NetNs::new()];
+        node.run(|| culvert::datapath::sysctl::enable_forwarding().unwrap());
+        let objects = node.run(|| Objects::load(|_| ()));
+        let mut wires = Self { client, backend, node, objects, _peers: Vec::new(), two };
+        wires.cable();
+        wires.fill();
+        let ends: &[&NetNs] = if two { &[&wires.client, &wires.backend] } else { &[&wires.client] };
+        for ns in ends {
+            without_checksum_offload(ns, "eth0");
+        }
+        // A veth hands what a driver hook sends only to a peer that has such a program too.
+        wires._peers = ends.iter().map(|ns| pass_all(ns, "eth0")).collect();
+        wires
+    }
+
+    /// The namespace that has the backend's address.
+    fn home(&self) -> &NetNs {
+        if self.two { &self.backend } else { &self.client }
+    }
+
+    fn cable(&self) {
+        self.node.veth("eth0", "", &self.client, "eth0", "");
+        if self.two {
+            self.node.veth("eth1", "", &self.backend, "eth0", "");
+        }
+        for family in FAMILIES {
+            let (length, net, flag, v) =
+                if family.v6 { (128, 64, " nodad", "-6") } else { (32, 24, "", "-4") };
+            let gateway = if family.v6 { "fd09::fe" } else { "10.9.0.254" };
+            self.client.ip(&format!("addr add {gateway}/{net} dev eth0{flag}"));
+            self.client.ip(&format!("addr add {}/{length} dev lo{flag}", family.client));
+            self.home().ip(&format!("addr add {}/{length} dev lo{flag}", family.remote));
+            self.node.ip(&format!("addr add {}/{net} dev eth0{flag}", family.node));
+            self.node.ip(&format!("{v} route add default via {gateway}"));
+            if self.two {
+                let [here, there] =
+                    if family.v6 { ["fd0a::1", "fd0a::fe"] } else { ["10.10.0.1", "10.10.0.254"] };
+                self.node.ip(&format!("addr add {here}/{net} dev eth1{flag}"));
+                self.node.ip(&format!("{v} route add {} via {there}", family.remote));
+                self.backend.ip(&format!("addr add {there}/{net} dev eth0{flag}"));
+            }
+        }
+    }
+
+    fn uplinks(&self) -> &[&'static str] {
+        if self.two { &UPLINKS } else { &UPLINKS[..1] }
+    }
+
+    fn fill(&self) {
+        let maps = self.objects.maps();
+        maps.settings.set(&0, &Settings { route_epoch: 1, ..Default::default() }).unwrap();
+        for family in FAMILIES {
+            self.objects.own(family.node, OWNED_NODEPORT);
+        }
+        let snat = [["10.9.0.1", "fd09::1"], ["10.10.0.1", "fd0a::1"]];
+        for (&device, [v4, v6]) in self.uplinks().iter().zip(&snat) {
+            let ifindex = self.node.run(|| if_nametoindex(device).unwrap());
+            let value = Uplink {
+                snat_v4: ip(v4),
+                snat_v6: ip(v6),
+                snat_v4_target: 0,
+                snat_v6_target: 0,
+                snat_v4_epoch: 0,
+                snat_v6_epoch: 0,
+                mtu: 1500,
+            };
+            maps.uplinks.set(&ifindex, &value).unwrap();
+            let value = XdpDevice { mac: mac(&self.node, device), pad: 0 };
+            maps.xdp_devices.set(&ifindex, &value).unwrap();
+            self.node.run(|| {
+                let datapath = self.objects.datapath();
+                datapath.attach_uplink(ifindex, device).unwrap();
+                datapath.attach_xdp(ifindex, device, XdpMode::Native).unwrap();
+            });
+        }
+    }
+
+    /// Packets that a hook has sent on.
+    fn counted(&self, hook: Hook) -> u64 {
+        let counters = self.objects.maps().counters().unwrap();
+        let ours = counters
+            .iter()
+            .filter(|(outcome, on, _)| (*outcome, *on) == (Outcome::Forwarded, hook));
+        ours.map(|(.., counter)| counter.packets).sum()
+    }
+}
+
+/// Lets a device receive what another's driver hook sends: attaches one that serves nothing.
+fn pass_all(ns: &NetNs, device: &str) -> Objects {
+    const OTHERS: [&str; 17] = [
+        "connect4",
+        "connect6",
+        "from_container",
+        "from_netdev",
+        "from_overlay",
+        "getpeername4",
+        "getpeername6",
+        "post_bind4",
+        "post_bind6",
+        "recvmsg4",
+        "recvmsg6",
+        "sendmsg4",
+        "sendmsg6",
+        "sock_release",
+        "to_container",
+        "to_netdev",
+        "to_overlay",
+    ];
+    ns.run(|| {
+        let objects = Objects::load_without(&OTHERS, |_| ());
+        let ifindex = if_nametoindex(device).unwrap();
+        objects.datapath().attach_xdp(ifindex, device, XdpMode::Native).unwrap();
+        objects
+    })
+}
+
+/// What leaves a driver hook is no skb: no device fills its checksum in any more.
+fn without_checksum_offload(ns: &NetNs, device: &str) {
+    let status = ns.run(|| {
+        let mut ethtool = Command::new("ethtool");
+        ethtool.args(["-K", device, "tx", "off"]).stdout(Stdio::null());
+        ethtool.status().expect("ethtool is installed")
+    });
+    assert!(status.success(), "ethtool -K {device} tx off: {status}");
+}
+
+fn pattern(length: usize) -> Vec<u8> {
+    (0..length as u32).map(|i| (i ^ i >> 8 ^ i >> 16) as u8).collect()
+}
+
+#[test]
+fn transfers_are_finished_in_the_driver_both_ways() {
+    const LENGTH: usize = 4 << 20;
+    let content = pattern(LENGTH);
+    for two in [false, true] {
+        let wires = Wires::new(two);
+        for family in FAMILIES {
+            let to = at(family, family.remote, 8080);
+            let _service = wires.objects.serve(node_port(family, TCP), &[&to.to_string()]);
+            let listener = wires.home().run(|| TcpListener::bind(to).unwrap());
+            let before = wires.counted(Hook::Xdp);
+            let mut stream = wires.client.run(|| connect(at(family, family.node, NODE_PORT)));
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    let (mut stream, _) = listener.accept().unwrap();
+                    let mut all = vec![0; LENGTH];
+                    stream.read_exact(&mut all).unwrap();
+                    stream.write_all(&all).unwrap();
+                });
+                stream.write_all(&content).unwrap();
+                let mut back = vec![0; LENGTH];
+                stream.read_exact(&mut back).unwrap();
+                assert!(back == content, "the content was changed");
+            });
+            // Payload alone is more than 2900 full segments a way; acknowledgements come on top.
+            let finished = wires.counted(Hook::Xdp) - before;
+            assert!(finished > 5000, "{finished} frames: {two} {family:?}");
+        }
+    }
+}
+
+#[test]
+fn datagrams_are_finished_in_the_driver_both_ways() {
+    const ROUNDS: u64 = 200;
+    for two in [false, true] {
+        let wires = Wires::new(two);
+        for family in FAMILIES {
+            let to = at(family, family.remote, 8080);
+            let _service = wires.objects.serve(node_port(family, UDP), &[&to.to_string()]);
+            let server = wires.home().run(|| UdpSocket::bind(to).unwrap());
+            let client =
+                wires.client.run(|| UdpSocket::bind(at(family, family.client, 0)).unwrap());
+            client.connect(at(family, family.node, NODE_PORT)).unwrap();
+            for socket in [&server, &client] {
+                socket.set_read_timeout(WAIT).unwrap();
+            }
+            let before = wires.counted(Hook::Xdp);
+            let started = Instant::now();
+            for round in 0..ROUNDS {
+                let mut buffer = [0; 64];
+                client.send(&round.to_ne_bytes()).unwrap();
+                let (length, from) = server.recv_from(&mut buffer).expect("the request was lost");
+                server.send_to(&buffer[..length], from).unwrap();
+                let length = client.recv(&mut buffer).expect("the answer was lost");
+                assert_eq!(buffer[..length], round.to_ne_bytes());
+            }
+            // In each tick the first of each way goes up; so does what opens the flow.
+            let ticks = started.elapsed().as_secs() + 2;
+            let finished = wires.counted(Hook::Xdp) - before;
+            assert!(finished + 2 * ticks + 2 >= 2 * ROUNDS, "{finished} in {ticks} ticks");
+        }
+    }
+}
+
+fn connect(to: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect_timeout(&to, WAIT.unwrap()).unwrap();
+    stream.set_read_timeout(WAIT).unwrap();
+    stream.set_write_timeout(WAIT).unwrap();
+    stream
+}
