@@ -199,6 +199,7 @@ fn addresses_and_ranges_reach_the_maps_and_a_restart_keeps_them() {
 
     let mut third = world.start();
     list(&mut third, vec![], vec![]);
+    third.change(Change::Listed(Kind::Pod, vec![]));
     settle(&mut third, now + Duration::from_secs(2));
     assert!(vips().is_empty());
     assert!(ranges().is_empty());
