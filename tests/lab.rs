@@ -26,6 +26,7 @@ mod cases {
     mod health;
     mod kube;
     mod lifecycle;
+    mod matrix;
     mod pods;
     mod reach;
     mod restart;
