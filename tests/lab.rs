@@ -23,6 +23,7 @@ mod cases {
     mod backends;
     mod churn;
     mod configured;
+    mod fire;
     mod health;
     mod kube;
     mod lifecycle;

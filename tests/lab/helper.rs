@@ -6,6 +6,7 @@
 
 mod ask;
 mod ask_many;
+mod flood;
 mod serve;
 
 use std::io::{self, ErrorKind};
@@ -24,6 +25,7 @@ pub fn run(args: &[String]) -> Result<bool> {
             println!("{}", outcome_json(outcome));
         }
         ["ask-many"] => ask_many::ask_many()?,
+        ["flood", to] => flood::flood(to.parse()?)?,
         ["talk", protocol, to] => ask::talk(protocol, to.parse()?)?,
         _ => return Ok(false),
     }
