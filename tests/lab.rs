@@ -26,6 +26,7 @@ mod cases {
     mod fire;
     mod health;
     mod kube;
+    mod layout;
     mod lifecycle;
     mod matrix;
     mod pods;
