@@ -20,6 +20,7 @@ mod support {
 #[path = "lab/cases"]
 mod cases {
     mod agent;
+    mod api;
     mod backends;
     mod churn;
     mod configured;
@@ -32,5 +33,6 @@ mod cases {
     mod pods;
     mod reach;
     mod restart;
+    mod soak;
     mod stage;
 }
