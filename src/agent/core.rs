@@ -210,10 +210,11 @@ impl Core {
 
     /// Returns whether there was any.
     async fn work(&mut self, view: &View) -> bool {
-        let now = Instant::now();
-        if self.acceleration.due().is_some_and(|due| due <= now) {
+        if self.acceleration.due().is_some_and(|due| due <= Instant::now()) {
             self.retries.now(Task::Acceleration);
         }
+        // Not earlier: what was just asked for is due by this moment.
+        let now = Instant::now();
         let tasks = self.retries.due(now);
         let mut worked = !tasks.is_empty();
         for task in tasks {
@@ -252,8 +253,10 @@ impl Core {
                 if first {
                     self.retries.now(Task::DetachOthers);
                 }
-                self.retries.now(Task::Acceleration);
                 self.retries.now(Task::Routes);
+                // In one go: a device that waits for its driver hook is not ready meanwhile.
+                let now = Instant::now();
+                block_in_place(|| self.acceleration.step(view, &self.datapath, now))?;
             }
             Task::Acceleration => {
                 let now = Instant::now();
