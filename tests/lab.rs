@@ -15,6 +15,8 @@ mod client;
 mod support {
     #[expect(dead_code, reason = "shared with the source tests, of which this needs a part")]
     pub mod apiserver;
+    #[expect(dead_code, reason = "shared with the kernel tests")]
+    pub mod pins;
 }
 
 #[path = "lab/cases"]
@@ -30,6 +32,7 @@ mod cases {
     mod layout;
     mod lifecycle;
     mod matrix;
+    mod modes;
     mod pods;
     mod reach;
     mod restart;
