@@ -45,7 +45,7 @@ fn restarts_under_load_lose_no_connection_in_any_mode() {
 fn restart(stage: &mut Stage, round: usize, other: Option<&PathBuf>) {
     let own = stage.lab.options.programs.culvert.clone();
     let node = &mut stage.lab.nodes[round % 2];
-    let signal = if round / 2 % 2 == 0 { Signal::SIGKILL } else { Signal::SIGTERM };
+    let signal = if (round / 2).is_multiple_of(2) { Signal::SIGKILL } else { Signal::SIGTERM };
     if let Some(other) = other {
         let upgrade = node.programs.culvert == *other;
         node.programs.culvert = if upgrade { own } else { other.clone() };
