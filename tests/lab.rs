@@ -33,6 +33,7 @@ mod cases {
     mod lifecycle;
     mod matrix;
     mod modes;
+    mod operators;
     mod pods;
     mod reach;
     mod restart;

@@ -2,6 +2,8 @@
 //! Single behaviours of the balancer; `random` holds the properties.
 
 mod annotations;
+mod audit;
+mod explain;
 mod health;
 mod host_ports;
 mod random;
