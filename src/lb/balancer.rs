@@ -102,7 +102,7 @@ impl Balancer {
     /// than services have there (SNAT addresses). To be called first.
     pub fn adopt(&mut self, actual: Actual, reserved: &[Target]) {
         self.vips.adopt(&actual.vips);
-        self.host_ports.adopt(actual.host_ports);
+        self.host_ports.adopt(&actual);
         let states = actual.targets.clone();
         self.adopted = Adopted::new(actual);
         self.last_id = self.adopted.last_id();
@@ -247,9 +247,7 @@ impl Balancer {
         self.orphans.finish_ranges(BTreeSet::new(), &mut plan);
         let addresses = kept.vips();
         self.vips.prune(&mut plan, &addresses);
-        if pods {
-            self.host_ports.prune(&mut plan);
-        }
+        self.host_ports.prune(&mut plan, !pods);
         self.adopted = kept;
         plan
     }
