@@ -35,6 +35,7 @@ mod topology;
 mod value;
 mod vips;
 
+pub use annotations::obeyed as obeyed_annotations;
 pub use balancer::{Balancer, Context, ListView};
 pub use frontends::Serve;
 pub use health::HealthCheck;

@@ -61,6 +61,8 @@ pub struct Balancer {
     context: Context,
     objects: Objects,
     claims: Claims,
+    /// Everyone there was at the start has made its claims.
+    claimed: bool,
     pods: Pods,
     records: HashMap<Owner, Record>,
     /// What no service owns and is to go.
@@ -84,6 +86,7 @@ impl Balancer {
             context,
             objects: Objects::default(),
             claims: Claims::default(),
+            claimed: false,
             pods: Pods::default(),
             records: HashMap::new(),
             orphans: Record::default(),
