@@ -23,7 +23,9 @@ mod cases {
     mod backends;
     mod churn;
     mod configured;
+    mod contract;
     mod health;
+    mod host_ports;
     mod kube;
     mod lifecycle;
     mod pods;

@@ -19,13 +19,10 @@
 static __always_inline bool choose_is_withheld(const struct packet *packet,
 					       const struct service *service)
 {
-	if (service->kind == SERVICE_EXTERNAL_IP) {
-		if (CONFIG.external_ips_inside || packet->key.zone != ZONE_POD)
-			return false;
-	} else if (service->kind != SERVICE_HOST_PORT) {
-		return false;
-	}
-	return !owned_lookup(&packet->key.daddr);
+	const bool external = !CONFIG.external_ips_inside && packet->key.zone == ZONE_POD;
+	const __u32 kinds = 1 << SERVICE_HOST_PORT | external << SERVICE_EXTERNAL_IP;
+
+	return service_is_one_of(service->kind, kinds) && !owned_lookup(&packet->key.daddr);
 }
 
 /* Whether a wildcard frontend may have @port, in host byte order. */

@@ -87,10 +87,10 @@ static __always_inline bool sock_wildcard_served(struct bpf_sock_addr *ctx, cons
  */
 static __always_inline bool sock_withheld(const struct service *service, const struct addr *addr)
 {
-	if (service->kind == SERVICE_EXTERNAL_IP ? CONFIG.external_ips_inside
-						 : service->kind != SERVICE_HOST_PORT)
-		return false;
-	return !owned_lookup(addr);
+	const __u32 kinds = 1 << SERVICE_HOST_PORT | !CONFIG.external_ips_inside
+							     << SERVICE_EXTERNAL_IP;
+
+	return service_is_one_of(service->kind, kinds) && !owned_lookup(addr);
 }
 
 /*

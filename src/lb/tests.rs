@@ -7,6 +7,7 @@ mod health;
 mod host_ports;
 mod random;
 mod restart;
+mod scale;
 mod serve;
 mod support;
 mod topology;

@@ -133,13 +133,17 @@ fn a_host_ip_is_served_on_the_nodes_addresses_and_its_loopback() {
     for owned in ["203.0.113.2", "127.0.0.1", "::1"] {
         node.objects.own(owned, 0);
     }
-    let reach = |to: &str| {
-        let server = TcpListener::bind(if to.starts_with('[') { BACKEND6 } else { BACKEND });
-        TcpStream::connect(to).unwrap_or_else(|error| panic!("{to}: {error}"));
-        server.unwrap().accept().unwrap();
-    };
-    node.host(|| ["203.0.113.2:8443", "127.0.0.1:8443", "[::1]:8443"].map(reach));
-    node.pod(&pod, || reach("203.0.113.2:8443"));
+    // Bound once: a child that another test starts meanwhile keeps a closed one's port.
+    let servers = [BACKEND, BACKEND6].map(|at| node.host(|| TcpListener::bind(at).unwrap()));
+    node.host(|| {
+        for vip in ["203.0.113.2:8443", "127.0.0.1:8443", "[::1]:8443"] {
+            TcpStream::connect(vip).unwrap_or_else(|error| panic!("{vip}: {error}"));
+            servers[usize::from(vip.starts_with('['))].accept().unwrap();
+        }
+    });
+    let server = node.pod(&pod, || TcpListener::bind(BACKEND).unwrap());
+    node.pod(&pod, || TcpStream::connect("203.0.113.2:8443").unwrap());
+    server.accept().unwrap();
     // Whoever may make a pod takes nobody else's address.
     node.host(|| assert_eq!(tcp_error("203.0.113.1:8443"), libc::ENETUNREACH));
     // A pod's loopback is its own, where nobody listens.
