@@ -135,7 +135,7 @@ impl Core {
 
     /// Returns whether anything is different now, also that something is listed.
     fn take(&mut self, change: Change) -> bool {
-        let (kind, action) = name(&change);
+        let (kind, action) = (change.kind(), change.action());
         self.metrics.event(kind.name(), action);
         let listed = matches!(change, Change::Listed(..));
         self.relisted |= listed;
@@ -389,23 +389,5 @@ impl Core {
             .pod_cidrs(this)
             .is_empty()
             .then(|| format!("Node `{this}` has no `spec.podCIDRs` (or is not listed yet)"))
-    }
-}
-
-fn name(change: &Change) -> (Kind, &'static str) {
-    use crate::model::{Object, ObjectKey};
-    let of = |object: &Object| match object {
-        Object::Service(_) => Kind::Service,
-        Object::Slice(_) => Kind::EndpointSlice,
-        Object::Node(_) => Kind::Node,
-        Object::Pod(_) => Kind::Pod,
-    };
-    match change {
-        Change::Set(object) => (of(object), "set"),
-        Change::Removed(ObjectKey::Service(_)) => (Kind::Service, "removed"),
-        Change::Removed(ObjectKey::Slice(_)) => (Kind::EndpointSlice, "removed"),
-        Change::Removed(ObjectKey::Node(_)) => (Kind::Node, "removed"),
-        Change::Removed(ObjectKey::Pod(_)) => (Kind::Pod, "removed"),
-        Change::Listed(kind, _) => (*kind, "listed"),
     }
 }

@@ -78,7 +78,7 @@ fn a_client_keeps_its_backend_until_that_leaves() {
         sticky(&[stays]);
         for (place, to, _) in had.iter().filter(|(.., name)| *name == gone.name) {
             stage.ask_until(place, "tcp", *to, |outcome| outcome.is_from(&stays.name));
-            assert_eq!(ten(stage, place, *to), [stays.name.clone()]);
+            assert_eq!(ten(stage, place, *to), std::slice::from_ref(&stays.name));
         }
         sticky(&[&stage.web, &stage.far]);
     }
