@@ -16,6 +16,7 @@ pub mod retry;
 mod run;
 pub mod status;
 pub mod sync;
+mod task;
 pub mod uplinks;
 
 pub use command::{Command, Handle};

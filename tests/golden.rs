@@ -16,7 +16,7 @@ use culvert::abi::{
     ServiceKey, ServiceKind, VIP_CLUSTER_IP, VIP_EXTERNAL, VIP_FOREIGN,
 };
 use culvert::k8s::manifests::parse;
-use culvert::lb::{Actual, Balancer, Context};
+use culvert::lb::{Actual, Balancer, Context, Selection};
 use culvert::model::{Object, Problem, Protocol};
 
 macro_rules! scenarios {
@@ -78,7 +78,8 @@ fn check(name: &str) {
 
 fn dump(yaml: &str, origin: &str) -> String {
     let (objects, mut problems) = parse(yaml, origin);
-    let mut balancer = Balancer::new(Context::of("here"), 1024);
+    let selection = Selection { words: 4096, ..Selection::default() };
+    let mut balancer = Balancer::new(Context::of("here"), 1024).with_selection(selection);
     for object in objects {
         match object {
             Object::Service(service) => drop(balancer.set_service(service)),

@@ -18,6 +18,7 @@ use super::reaper::Reaper;
 use super::report::Report;
 use super::retry::Retries;
 use super::sync::{ServiceSync, Step};
+use super::task::Task;
 use super::uplinks::Uplinks;
 use crate::config::{Config, RoutingMode};
 use crate::datapath::netlink::{Filter, Routes, View};
@@ -40,28 +41,6 @@ pub struct Inputs {
     pub source: watch::Receiver<SourceStatus>,
     pub commands: mpsc::Receiver<Command>,
     pub view: watch::Receiver<Arc<View>>,
-}
-
-/// Work besides services that is tried again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Task {
-    Network,
-    Acceleration,
-    Routes,
-    DetachOthers,
-    CniConfiguration,
-}
-
-impl Task {
-    fn subject(self) -> &'static str {
-        match self {
-            Self::Network => "network devices",
-            Self::Acceleration => "XDP acceleration",
-            Self::Routes => "routes to pods",
-            Self::DetachOthers => "devices that are no longer ours",
-            Self::CniConfiguration => "CNI configuration",
-        }
-    }
 }
 
 /// Everything the agent knows and holds.

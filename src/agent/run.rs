@@ -99,7 +99,8 @@ pub async fn run(config: Config) -> Result<()> {
     acceleration.start(&datapath)?;
     let uplinks = Uplinks::adopt(&maps)?;
     let context = features::context(&config);
-    let sync = ServiceSync::adopt(Arc::clone(&maps), context, &uplinks.targets())?;
+    let selection = features::selection(&config);
+    let sync = ServiceSync::adopt(Arc::clone(&maps), context, selection, &uplinks.targets())?;
     let settings = Settings {
         state_dir: config.state_dir.clone(),
         hairpin: vec![config.bpf.hairpin_v4.into(), config.bpf.hairpin_v6.into()],
@@ -228,6 +229,7 @@ fn map_sizes(config: &Config) -> BTreeMap<String, u32> {
         ("affinities", config.bpf.affinities_max),
         // A pod has one, whichever of its addresses is asked for.
         ("clients", config.bpf.endpoints_max),
+        ("maglev", config.bpf.maglev_max),
     ];
     sizes.into_iter().map(|(name, size)| (name.to_owned(), size)).collect()
 }

@@ -10,7 +10,9 @@ mod restart;
 mod scale;
 mod serve;
 mod support;
+mod tables;
 mod topology;
+mod world;
 
 use crate::abi::{
     Addr, BACKEND_LOCAL, BACKEND_NOT_READY, BACKEND_TERMINATING, SERVICE_AFFINITY,

@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use super::annotations::{Algorithm, Annotations, Forwarding};
+use super::annotations::{Annotations, Forwarding};
 use super::endpoints::Ranges;
 use super::frontends::Serve;
 use super::list::List;
 use crate::abi::{
-    Addr, SERVICE_AFFINITY, SERVICE_DELEGATE, SERVICE_DSR, SERVICE_HAS_ENDPOINTS,
+    Addr, SERVICE_AFFINITY, SERVICE_DELEGATE, SERVICE_DSR, SERVICE_HAS_ENDPOINTS, SERVICE_RANDOM,
     SERVICE_SOURCE_RANGES, SERVICE_SOURCE_RANGES_DENY, Service, ServiceKey, ServiceKind, SlotRange,
     SourceRangeKey, VIP_CLUSTER_IP, VIP_EXTERNAL, VIP_FOREIGN, ticks,
 };
@@ -56,7 +56,8 @@ pub(super) fn value(
         inside,
         flags,
         kind: kind as u8,
-        algorithm: annotations.algorithm.unwrap_or(Algorithm::Random) as u8,
+        // `Tables` knows better.
+        algorithm: SERVICE_RANDOM,
         affinity_timeout: service.affinity_timeout.map_or(0, seconds),
         maglev_offset: 0,
         maglev_size: 0,

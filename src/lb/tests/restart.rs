@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a new agent makes of an earlier one's tables.
+//! What an agent leaves, and the next one takes over.
 
 use super::key;
 use super::support::{Kernel, endpoint, service, slice};
