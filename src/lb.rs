@@ -41,7 +41,7 @@ mod topology;
 mod value;
 mod vips;
 
-pub use annotations::Algorithm;
+pub use annotations::{Algorithm, obeyed as obeyed_annotations};
 pub use balancer::{Balancer, Context, ListView};
 pub use explain::{
     Answer, EndpointView, Explanation, Facts, Fate, FrontendView, PortView, Question, Rule, Side,

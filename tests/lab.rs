@@ -26,8 +26,10 @@ mod cases {
     mod backends;
     mod churn;
     mod configured;
+    mod contract;
     mod fire;
     mod health;
+    mod host_ports;
     mod kube;
     mod layout;
     mod lifecycle;

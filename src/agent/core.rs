@@ -124,7 +124,7 @@ impl Core {
 
     /// Returns whether anything is different now, also that something is listed.
     fn take(&mut self, change: Change) -> bool {
-        let (kind, action) = name(&change);
+        let (kind, action) = (change.kind(), change.action());
         self.metrics.event(kind.name(), action);
         self.observers.note(&change);
         let listed = matches!(change, Change::Listed(..));
@@ -403,37 +403,5 @@ fn latest(view: &mut watch::Receiver<Arc<View>>) -> (Arc<View>, bool) {
     (Arc::clone(&newest), newest.has_changed())
 }
 
-fn name(change: &Change) -> (Kind, &'static str) {
-    use crate::model::{Object, ObjectKey};
-    let of = |object: &Object| match object {
-        Object::Service(_) => Kind::Service,
-        Object::Slice(_) => Kind::EndpointSlice,
-        Object::Node(_) => Kind::Node,
-        Object::Pod(_) => Kind::Pod,
-    };
-    match change {
-        Change::Set(object) => (of(object), "set"),
-        Change::Removed(ObjectKey::Service(_)) => (Kind::Service, "removed"),
-        Change::Removed(ObjectKey::Slice(_)) => (Kind::EndpointSlice, "removed"),
-        Change::Removed(ObjectKey::Node(_)) => (Kind::Node, "removed"),
-        Change::Removed(ObjectKey::Pod(_)) => (Kind::Pod, "removed"),
-        Change::Listed(kind, _) => (*kind, "listed"),
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_view_that_nobody_was_woken_for_is_news_once() {
-        let (sender, mut view) = watch::channel(Arc::new(View::default()));
-        assert!(!latest(&mut view).1);
-        sender.send_replace(Arc::new(View::default()));
-        assert!(latest(&mut view).1);
-        assert!(!latest(&mut view).1);
-        sender.send_replace(Arc::new(View::default()));
-        view.changed().await.unwrap();
-        assert!(!latest(&mut view).1, "who waits for it has been told");
-    }
-}
+mod tests;

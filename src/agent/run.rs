@@ -129,6 +129,7 @@ pub async fn run(config: Config) -> Result<()> {
         started: report::unix_seconds(),
         features: features::of(&config, &probe, socket_lb),
         node_port: config.node_port.range.into(),
+        annotations: crate::lb::obeyed_annotations().collect(),
         cgroup_root: config.cgroup_root.display().to_string(),
         native_routing_cidrs: config.native_routing_cidrs(),
         programs: datapath

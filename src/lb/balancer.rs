@@ -63,6 +63,8 @@ pub struct Balancer {
     context: Context,
     objects: Objects,
     claims: Claims,
+    /// Everyone there was at the start has made its claims.
+    claimed: bool,
     pods: Pods,
     records: HashMap<Owner, Record>,
     /// What no service owns and is to go.
@@ -89,6 +91,7 @@ impl Balancer {
             context,
             objects: Objects::default(),
             claims: Claims::default(),
+            claimed: false,
             pods: Pods::default(),
             records: HashMap::new(),
             orphans: Record::default(),
@@ -114,7 +117,7 @@ impl Balancer {
     /// than services have there (SNAT addresses). To be called first.
     pub fn adopt(&mut self, actual: Actual, reserved: &[Target]) {
         self.vips.adopt(&actual.vips);
-        self.host_ports.adopt(actual.host_ports);
+        self.host_ports.adopt(&actual);
         self.tables.adopt(&actual.services, &actual.tables);
         let states = actual.targets.clone();
         self.adopted = Adopted::new(actual);
@@ -260,9 +263,7 @@ impl Balancer {
         self.orphans.finish_ranges(BTreeSet::new(), &mut plan);
         let addresses = kept.vips();
         self.vips.prune(&mut plan, &addresses);
-        if pods {
-            self.host_ports.prune(&mut plan);
-        }
+        self.host_ports.prune(&mut plan, !pods);
         self.adopted = kept;
         plan
     }
