@@ -334,6 +334,7 @@ fn config() -> abi::Config {
         tcp_closing_timeout: seconds(600),
         udp_unreplied_timeout: seconds(600),
         udp_stream_timeout: seconds(600),
+        maglev_seed: [0; 12],
         socket_lb: 1,
         socket_lb_host_only: 0,
         bind_protection: 1,
@@ -341,7 +342,7 @@ fn config() -> abi::Config {
         bpf_host_routing: 1,
         spoof_check: 1,
         external_ips_inside: 1,
-        pad: [0; 5],
+        pad: [0; 1],
     }
 }
 

@@ -34,6 +34,9 @@ struct config {
 	__u32 udp_unreplied_timeout;
 	__u32 udp_stream_timeout;
 
+	/* `maglev.hashSeed`, its twelve bytes in their order. */
+	__u32 maglev_seed[3];
+
 	/* Booleans. */
 	__u8 socket_lb;
 	__u8 socket_lb_host_only;
@@ -44,9 +47,9 @@ struct config {
 	/* externalIPs that the node does not own are served to pods and the node too
 	   (CVE-2020-8554). */
 	__u8 external_ips_inside;
-	__u8 pad[5];
+	__u8 pad[1];
 };
-_Static_assert(sizeof(struct config) == 80, "config is ABI with the agent");
+_Static_assert(sizeof(struct config) == 88, "config is ABI with the agent");
 
 const volatile struct config CONFIG = {};
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* What only a pod's own packets need: the check of their source, the short way to
- * another pod, and the way out of the node. */
+/*
+ * What only a pod's own packets need: the check of their source, the short way to another pod, and
+ * the way out of the node.
+ */
 #pragma once
 
 #include "pod.h"
@@ -24,7 +26,7 @@ static __always_inline enum pod_source pod_source(const struct __sk_buff *skb,
 	 */
 	if (addr_is_v4(source))
 		return source->w[3] ? POD_SOURCE_FOREIGN : POD_SOURCE_LINK;
-	if (addr_is_zero(source) || (source->w[0] & bpf_htonl(0xffc00000)) == bpf_htonl(0xfe800000))
+	if (addr_is_zero(source) || addr_is_link_local(source))
 		return POD_SOURCE_LINK;
 	return POD_SOURCE_FOREIGN;
 }

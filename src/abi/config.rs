@@ -33,6 +33,8 @@ pub struct Config {
     pub tcp_closing_timeout: u32,
     pub udp_unreplied_timeout: u32,
     pub udp_stream_timeout: u32,
+    /// Bytes of `maglev.hashSeed`; programs read them as words.
+    pub maglev_seed: [u8; 12],
     pub socket_lb: u8,
     pub socket_lb_host_only: u8,
     pub bind_protection: u8,
@@ -40,7 +42,7 @@ pub struct Config {
     pub bpf_host_routing: u8,
     pub spoof_check: u8,
     pub external_ips_inside: u8,
-    pub pad: [u8; 5],
+    pub pad: [u8; 1],
 }
 
 /// The one value of map `settings`.
@@ -73,6 +75,7 @@ same_layout!(
         tcp_closing_timeout,
         udp_unreplied_timeout,
         udp_stream_timeout,
+        maglev_seed,
         socket_lb,
         socket_lb_host_only,
         bind_protection,

@@ -24,6 +24,7 @@ impl Config {
             tcp_closing_timeout: ticks(self.flow_timeouts.tcp_closing),
             udp_unreplied_timeout: ticks(self.flow_timeouts.udp_unreplied),
             udp_stream_timeout: ticks(self.flow_timeouts.udp_stream),
+            maglev_seed: self.maglev_seed.0,
             socket_lb: self.socket_lb.enabled.into(),
             socket_lb_host_only: self.socket_lb.host_namespace_only.into(),
             bind_protection: self.node_port.bind_protection.into(),
@@ -31,7 +32,7 @@ impl Config {
             bpf_host_routing: (bpf_host_routing && !self.bpf.host_legacy_routing).into(),
             spoof_check: self.bpf.source_check.into(),
             external_ips_inside: self.external_ips_inside.into(),
-            pad: [0; 5],
+            pad: [0; 1],
         }
     }
 }
@@ -57,6 +58,7 @@ mod tests {
         ("bpf.snatPortRange", "40000,50000"),
         ("bpf.hairpinIPv4", "169.254.1.1"),
         ("bpf.hairpinIPv6", "fe80::1"),
+        ("maglev.hashSeed", "AAAAAAAAAAAAAAAB"),
         ("flowTimeouts.tcpSyn", "7s"),
         ("flowTimeouts.tcpEstablished", "7s"),
         ("flowTimeouts.tcpClosing", "7s"),

@@ -67,6 +67,7 @@ pub fn config() -> abi::Config {
         tcp_closing_timeout: seconds(10),
         udp_unreplied_timeout: seconds(30),
         udp_stream_timeout: seconds(120),
+        maglev_seed: *b"twelve bytes",
         socket_lb: 1,
         socket_lb_host_only: 0,
         bind_protection: 1,
@@ -74,6 +75,6 @@ pub fn config() -> abi::Config {
         bpf_host_routing: 1,
         spoof_check: 1,
         external_ips_inside: 1,
-        pad: [0; 5],
+        pad: [0; 1],
     }
 }
