@@ -35,6 +35,7 @@ mod cases {
     mod lifecycle;
     mod matrix;
     mod modes;
+    mod operators;
     mod pods;
     mod reach;
     mod restart;

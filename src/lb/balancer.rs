@@ -2,7 +2,8 @@
 //! The desired and the written state of all services, and the plans between the two.
 
 mod planning;
-mod wishes;
+mod reading;
+pub(super) mod wishes;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -129,10 +130,6 @@ impl Balancer {
         self.targets.adopt(&states, |index| unowned.contains(&index) || reserved(index));
     }
 
-    pub(super) fn objects(&self) -> &Objects {
-        &self.objects
-    }
-
     /// Slices changed since this was asked last, IPv4 first.
     pub fn take_changed_slices(&mut self) -> [u64; 2] {
         self.objects.take_changed_slices()
@@ -184,10 +181,14 @@ impl Balancer {
         self.objects.list_slices(slices)
     }
 
+    fn has_host_ports(&self, pod: &Pod) -> bool {
+        let ours = pod.node.as_deref() == Some(&*self.context.node);
+        ours && !pod.host_network && !pod.finished && !pod.host_ports.is_empty()
+    }
+
     /// Pods of other nodes, and those without hostPorts, are of no interest.
     pub fn set_pod(&mut self, pod: Pod) -> bool {
-        let ours = pod.node.as_deref() == Some(&*self.context.node);
-        if !ours || pod.host_network || pod.finished || pod.host_ports.is_empty() {
+        if !self.has_host_ports(&pod) {
             return self.remove_pod(&pod.name);
         }
         let touched = self.pods.set(pod);

@@ -78,6 +78,11 @@ impl Claims {
         self.owners.get(key)
     }
 
+    /// Every frontend that somebody has, in no order.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&ServiceKey, &Owner)> {
+        self.owners.iter()
+    }
+
     /// `name` has `key`, and as `kind` its claim is weaker than it was.
     pub(super) fn is_weaker(&self, key: &ServiceKey, kind: ServiceKind, name: &Owner) -> bool {
         self.owners.get(key) == Some(name) && rank(kind) < rank(self.kind(key))

@@ -39,6 +39,10 @@ impl HostPortCount {
         self.written = Some(count);
     }
 
+    pub(super) fn written(&self) -> Option<u32> {
+        self.written
+    }
+
     /// What an earlier agent wrote is gone, unless its hostPorts are `kept`.
     pub(super) fn prune(&mut self, plan: &mut Plan, kept: bool) {
         if !kept {

@@ -2,7 +2,9 @@
 //! Single behaviours of the balancer; `random` holds the properties.
 
 mod annotations;
+mod audit;
 mod claims;
+mod explain;
 mod health;
 mod host_ports;
 mod random;
