@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Maglev tables: who shares them, where they lie, and that all nodes choose alike.
 
+use std::collections::BTreeMap;
+
 use super::support::{Kernel, endpoint, ip, name, service, slice};
 use crate::abi::{Addr, SERVICE_MAGLEV, SERVICE_RANDOM, Service, ServiceKey};
 use crate::lb::{Algorithm, Selection, maglev};
@@ -92,6 +94,51 @@ fn a_service_says_by_itself_how_its_backends_are_chosen() {
         let key = ServiceKey::new(ip("192.0.2.1").into(), 80, 6);
         assert_eq!(kernel.tables.services[&key].algorithm, found, "{default:?} {own:?}");
     }
+}
+
+#[test]
+fn endpoints_have_the_weight_of_their_slice() {
+    let mut kernel = Kernel::choosing(64, maglev(2 * TABLE), "here");
+    set(&mut kernel, "web", 30080, vec![]);
+    let mut set_slice = |number: u8, annotation: Option<(&str, &str)>| {
+        let mut part = slice("web", vec![endpoint(&format!("10.1.0.{number}"))]);
+        part.name = name(&format!("web-{number}"));
+        part.annotations =
+            annotation.map(|(k, v)| (k.to_owned(), v.to_owned())).into_iter().collect();
+        kernel.balancer.set_slice(part);
+        kernel.sync();
+        let key = ServiceKey::new(Addr::V4_WILDCARD, 30080, 6);
+        let service = value(&kernel, 30080);
+        let mut parts = BTreeMap::new();
+        if service.algorithm == SERVICE_MAGLEV {
+            for place in &*kernel.tables.tables[&service.maglev_offset] {
+                *parts.entry(kernel.outside(key)[usize::from(*place)].clone()).or_insert(0) += 1;
+            }
+        }
+        let inside = kernel.inside(ServiceKey::new(ip("10.96.0.80").into(), 80, 6)).len();
+        let said = kernel.balancer.problems().into_iter().map(|problem| problem.message);
+        (parts.into_values().collect::<Vec<u32>>(), inside, said.collect::<Vec<_>>())
+    };
+    let near = |parts: &[u32], wanted: &[f64]| {
+        parts.len() == wanted.len()
+            && parts.iter().zip(wanted).all(|(part, wanted)| {
+                (f64::from(*part) / f64::from(TABLE * 4) - wanted).abs() < 0.02
+            })
+    };
+    set_slice(1, None);
+    let (parts, ..) = set_slice(2, Some(("service.culvert.io/weight", "300")));
+    assert!(near(&parts, &[0.25, 0.75]), "{parts:?}");
+    let (parts, ..) = set_slice(3, Some(("service.cilium.io/weight", "100")));
+    assert!(near(&parts, &[0.2, 0.6, 0.2]), "{parts:?}");
+
+    let (parts, inside, said) = set_slice(2, Some(("service.cilium.io/weight", "0")));
+    assert!(near(&parts, &[0.5, 0.5]), "{parts:?}");
+    assert_eq!((inside, said), (3, vec![]), "clients inside choose by chance");
+
+    let (parts, _, said) = set_slice(2, Some(("service.cilium.io/weight", "-1")));
+    assert!(near(&parts, &[1.0 / 3.0; 3]), "{parts:?}");
+    let start = "annotation `service.cilium.io/weight: -1` of EndpointSlice default/web-2 is not";
+    assert!(said.len() == 1 && said[0].starts_with(start), "{said:?}");
 }
 
 #[test]
