@@ -98,7 +98,12 @@ impl Core {
                 Ok(()) = inputs.source.changed() => {}
                 () = tokio::time::sleep_until(due.into()) => {}
             }
-            moved |= self.work(&inputs.view.borrow_and_update().clone()).await;
+            let (view, is_news) = latest(&mut inputs.view);
+            if is_news {
+                // It came beside what woke us, and will not be told again.
+                self.retries.now(Task::Network);
+            }
+            moved |= self.work(&view).await;
             let now = Instant::now();
             if publish <= now {
                 let source = inputs.source.borrow().clone();
@@ -184,10 +189,11 @@ impl Core {
 
     /// Returns whether there was any.
     async fn work(&mut self, view: &View) -> bool {
-        let now = Instant::now();
-        if self.acceleration.due().is_some_and(|due| due <= now) {
+        if self.acceleration.due().is_some_and(|due| due <= Instant::now()) {
             self.retries.now(Task::Acceleration);
         }
+        // Not earlier: what was just asked for is due by this moment.
+        let now = Instant::now();
         let tasks = self.retries.due(now);
         let mut worked = !tasks.is_empty();
         for task in tasks {
@@ -226,8 +232,10 @@ impl Core {
                 if first {
                     self.retries.now(Task::DetachOthers);
                 }
-                self.retries.now(Task::Acceleration);
                 self.retries.now(Task::Routes);
+                // In one go: a device that waits for its driver hook is not ready meanwhile.
+                let now = Instant::now();
+                block_in_place(|| self.acceleration.step(view, &self.datapath, now))?;
             }
             Task::Acceleration => {
                 let now = Instant::now();
@@ -371,6 +379,12 @@ impl Core {
     }
 }
 
+/// The newest view, and whether nobody has been told of it.
+fn latest(view: &mut watch::Receiver<Arc<View>>) -> (Arc<View>, bool) {
+    let newest = view.borrow_and_update();
+    (Arc::clone(&newest), newest.has_changed())
+}
+
 fn name(change: &Change) -> (Kind, &'static str) {
     use crate::model::{Object, ObjectKey};
     let of = |object: &Object| match object {
@@ -386,5 +400,22 @@ fn name(change: &Change) -> (Kind, &'static str) {
         Change::Removed(ObjectKey::Node(_)) => (Kind::Node, "removed"),
         Change::Removed(ObjectKey::Pod(_)) => (Kind::Pod, "removed"),
         Change::Listed(kind, _) => (*kind, "listed"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_view_that_nobody_was_woken_for_is_news_once() {
+        let (sender, mut view) = watch::channel(Arc::new(View::default()));
+        assert!(!latest(&mut view).1);
+        sender.send_replace(Arc::new(View::default()));
+        assert!(latest(&mut view).1);
+        assert!(!latest(&mut view).1);
+        sender.send_replace(Arc::new(View::default()));
+        view.changed().await.unwrap();
+        assert!(!latest(&mut view).1, "who waits for it has been told");
     }
 }

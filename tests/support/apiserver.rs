@@ -154,6 +154,8 @@ impl ApiServer {
             let _ = task.await;
         }
         self.drop_connections();
+        // Until the last has ended, what is set now might still be told.
+        self.shared.cut.closed().await;
     }
 
     pub async fn come_back(&mut self) {
@@ -216,26 +218,30 @@ fn bump(counter: &watch::Sender<u64>) {
 async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };
-        let shared = Arc::clone(&shared);
+        let (shared, cut) = (Arc::clone(&shared), shared.cut.subscribe());
         match tls.clone() {
-            None => drop(tokio::spawn(serve(stream, shared))),
+            None => drop(tokio::spawn(serve(stream, shared, cut))),
             Some(tls) => drop(tokio::spawn(async move {
                 // A client that refuses the certificate closes here.
                 if let Ok(stream) = tls.accept(stream).await {
-                    serve(stream, shared).await;
+                    serve(stream, shared, cut).await;
                 }
             })),
         }
     }
 }
 
-async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, shared: Arc<Shared>) {
-    let mut cut = shared.cut.subscribe();
+async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    shared: Arc<Shared>,
+    mut cut: watch::Receiver<u64>,
+) {
     let service = service_fn(move |request| answer::answer(Arc::clone(&shared), request));
     let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     tokio::select! {
+        biased;
+        _ = cut.changed() => {}
         // The client closing, or a body cut short, is no business of the server's.
         _ = connection => {}
-        _ = cut.changed() => {}
     }
 }
