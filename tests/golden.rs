@@ -12,11 +12,11 @@ use std::path::Path;
 
 use culvert::abi::{
     BACKEND_LOCAL, BACKEND_NOT_READY, BACKEND_TERMINATING, SERVICE_AFFINITY, SERVICE_DELEGATE,
-    SERVICE_DSR, SERVICE_HAS_ENDPOINTS, SERVICE_SOURCE_RANGES, SERVICE_SOURCE_RANGES_DENY,
-    ServiceKey, ServiceKind, VIP_CLUSTER_IP, VIP_EXTERNAL, VIP_FOREIGN,
+    SERVICE_DSR, SERVICE_HAS_ENDPOINTS, SERVICE_MAGLEV, SERVICE_SOURCE_RANGES,
+    SERVICE_SOURCE_RANGES_DENY, ServiceKey, ServiceKind, VIP_CLUSTER_IP, VIP_EXTERNAL, VIP_FOREIGN,
 };
 use culvert::k8s::manifests::parse;
-use culvert::lb::{Actual, Balancer, Context};
+use culvert::lb::{Actual, Balancer, Context, Selection};
 use culvert::model::{Object, Problem, Protocol};
 
 macro_rules! scenarios {
@@ -32,6 +32,7 @@ scenarios!(
     a_dual_stack_service_has_a_list_for_each_family,
     conflicting_external_ips_go_to_the_first_by_name,
     headless_and_foreign_services_are_not_served,
+    maglev_tables_follow_weights_and_are_shared_by_equal_endpoints,
     policy_local_keeps_to_this_node_and_terminating_endpoints_are_the_last_resort,
     several_slices_are_one_list_without_duplicates,
     source_ranges_guard_load_balancer_addresses_and_a_foreign_class_is_marked,
@@ -51,7 +52,9 @@ fn check(name: &str) {
 
 fn dump(yaml: &str, origin: &str) -> String {
     let (objects, mut problems) = parse(yaml, origin);
-    let mut balancer = Balancer::new(Context::of("here"), 1024);
+    // Room for two tables of the smallest size.
+    let selection = Selection { words: 1500, ..Selection::default() };
+    let mut balancer = Balancer::new(Context::of("here"), 1024).with_selection(selection);
     for object in objects {
         match object {
             Object::Service(service) => drop(balancer.set_service(service)),
@@ -61,6 +64,8 @@ fn dump(yaml: &str, origin: &str) -> String {
     }
     let mut tables = Actual::default();
     for plan in balancer.plan(usize::MAX) {
+        let written = plan.tables.iter().map(|table| (table.offset, table.places.clone()));
+        tables.tables.extend(written);
         plan.phases().flatten().for_each(|write| tables.apply(*write));
     }
     problems.extend(balancer.problems());
@@ -87,8 +92,8 @@ fn print(tables: &Actual, problems: &[Problem]) -> String {
                 text.push_str(word);
             }
         }
-        if value.algorithm != 0 {
-            write!(text, " algorithm={}", value.algorithm).unwrap();
+        if value.algorithm == SERVICE_MAGLEV {
+            write!(text, " maglev={}+{}", value.maglev_offset, value.maglev_size).unwrap();
         }
         if value.flags & SERVICE_AFFINITY != 0 {
             write!(text, " affinity={} ticks", value.affinity_timeout).unwrap();
@@ -106,6 +111,15 @@ fn print(tables: &Actual, problems: &[Problem]) -> String {
             if value.flags & flag != 0 {
                 text.push_str(word);
             }
+        }
+        text.push('\n');
+    }
+    for (offset, places) in &tables.tables {
+        // All nodes must choose alike, those of other versions too.
+        write!(text, "TABLE {offset} starts {:?}", &places[..8]).unwrap();
+        for number in 0..=*places.iter().max().unwrap() {
+            let count = places.iter().filter(|place| **place == number).count();
+            write!(text, " {number}:{count}").unwrap();
         }
         text.push('\n');
     }

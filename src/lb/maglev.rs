@@ -5,6 +5,9 @@
 //! place names a backend. More backends have a larger table. So that a larger table is not another
 //! one, it grows by linear hashing: each new place takes over half of what an old one had, and the
 //! old ones stay as they are.
+//!
+//! Nodes of different versions must choose alike: what changes a table breaks connections during an
+//! upgrade.
 
 mod fill;
 

@@ -2,6 +2,7 @@
 //! Maglev: programs choose from tables as src/lb says, and tables arrive through memory.
 
 use std::collections::BTreeSet;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use culvert::k8s::manifests::parse;
 use culvert::lb::maglev::{self, Member};
 use culvert::lb::{Context, Selection};
 use culvert::model::{Change, Kind, ObjectKey, ObjectName};
+use libbpf_rs::MapHandle;
 
 use super::host::{NODE_PORT, node_port};
 use super::xdp::{XDP_TX, driver};
@@ -170,6 +172,21 @@ fn tables_are_read_back_as_they_were_written_and_only_inside_the_map() {
     assert_eq!(maglev.read(0, 4).unwrap(), [0; 4]);
     let error = maglev.write([(end + 4, &*last)].into_iter()).unwrap_err().to_string();
     assert!(error.contains("map `maglev` is full"), "{error}");
+}
+
+/// 10,000 tables of ten backends each are 7,500,000 entries.
+#[test]
+fn a_map_of_the_default_size_takes_less_than_64_megabytes() {
+    let root = PinRoot::new();
+    let mut options = root.options();
+    options.map_sizes.insert("maglev".to_owned(), 7_900_000);
+    drop(Datapath::open(options).unwrap());
+    let map = MapHandle::from_pinned_path(root.path().join("maps/maglev")).unwrap();
+    let number = map.as_fd().as_raw_fd();
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}")).unwrap();
+    let bytes = info.lines().find_map(|line| line.strip_prefix("memlock:")).unwrap();
+    let bytes: u64 = bytes.trim().parse().unwrap();
+    assert!((63_000_000..=64_000_000).contains(&bytes), "{bytes}");
 }
 
 const YAML: &str = "

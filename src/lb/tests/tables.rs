@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Maglev tables: who shares them, where they lie, and that all nodes choose alike.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::support::{Kernel, endpoint, ip, name, service, slice};
 use crate::abi::{Addr, SERVICE_MAGLEV, SERVICE_RANDOM, Service, ServiceKey};
@@ -55,7 +55,7 @@ fn every_node_gives_a_client_the_same_endpoint() {
     assert_ne!(choices[0].0, choices[1].0, "slots are ordered for each node");
     assert_eq!(choices[0].1, choices[1].1);
     assert_eq!(choices[0].1, choices[2].1);
-    let different: std::collections::BTreeSet<&String> = choices[0].1.iter().collect();
+    let different: BTreeSet<&String> = choices[0].1.iter().collect();
     assert_eq!(different.len(), 9);
 }
 
@@ -203,7 +203,24 @@ fn a_service_that_goes_gives_its_table_back() {
     }
 }
 
+/// A tenth of the services in a tenth of the map's default size: tables lie back to back.
 #[test]
-fn ten_thousand_services_of_ten_endpoints_fit_into_64_megabytes() {
-    assert!(u64::from(maglev::size(10).div_ceil(4)) * 8 * 10_000 <= 64_000_000);
+fn ten_thousand_services_of_ten_endpoints_of_their_own_have_room() {
+    const SERVICES: u32 = 10_000 / 10;
+    let mut kernel = Kernel::choosing(1 << 14, maglev(7_900_000 / 10), "here");
+    for number in 0..SERVICES {
+        let of = format!("s{number}");
+        let [_, a, b, c] = number.to_be_bytes();
+        let mut web = service(&of, &[&format!("10.{a}.{b}.{c}")]);
+        web.external_ips = vec![ip(&format!("172.{}.{b}.{c}", 16 + a))];
+        kernel.balancer.set_service(web);
+        let endpoint = |n| endpoint(&format!("100.{}.{b}.{c}", 64 + n));
+        kernel.balancer.set_slice(slice(&of, (0..10).map(endpoint).collect()));
+    }
+    let plans = kernel.balancer.plan(usize::MAX);
+    let offsets: BTreeSet<u32> =
+        plans.iter().flat_map(|plan| &plan.tables).map(|table| table.offset).collect();
+    assert_eq!(offsets.len(), SERVICES as usize);
+    assert!(kernel.balancer.problems().is_empty());
+    assert_eq!(kernel.balancer.tables_in_use(), u64::from(SERVICES * TABLE));
 }
