@@ -253,6 +253,7 @@ fn slice(
             .collect(),
         endpoints,
         triggered,
+        annotations: [].into(),
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Balancer;
 use super::wishes::Wish;
 use crate::abi::{Addr, SERVICE_SOURCE_RANGES, ServiceKey, ServiceKind, SlotRange};
-use crate::lb::annotations::Annotations;
+use crate::lb::annotations::{Annotations, weight};
 use crate::lb::endpoints::{Candidate, Ranges};
 use crate::lb::list::{List, ListKey};
 use crate::lb::owner::Owner;
@@ -96,6 +96,7 @@ impl Balancer {
         if let Some((service, wishes)) = self.wishes(&name, &objects) {
             let (annotations, mut faults) = Annotations::of(&service);
             faults.extend(self.context.serve.faults(&service));
+            faults.extend(objects.slices(&service.name).filter_map(|slice| weight(slice).err()));
             algorithm = annotations.algorithm;
             if !faults.is_empty() {
                 self.faults.insert(name.clone(), faults);
