@@ -25,9 +25,11 @@ mod cases {
     mod api;
     mod backends;
     mod churn;
+    mod clients;
     mod configured;
     mod fire;
     mod health;
+    mod host_ports;
     mod kube;
     mod layout;
     mod lifecycle;
@@ -36,6 +38,7 @@ mod cases {
     mod pods;
     mod reach;
     mod restart;
+    mod sctp;
     mod soak;
     mod stage;
 }
