@@ -27,14 +27,17 @@ mod cases {
     mod churn;
     mod clients;
     mod configured;
+    mod contract;
     mod fire;
     mod health;
+    mod host_ips;
     mod host_ports;
     mod kube;
     mod layout;
     mod lifecycle;
     mod matrix;
     mod modes;
+    mod operators;
     mod pods;
     mod reach;
     mod restart;

@@ -85,7 +85,7 @@ pub fn of(config: &Config, probe: &Probe, socket_lb: bool) -> Features {
             Algorithm::Random => Feature::as_requested("Random"),
             Algorithm::Maglev => Feature::as_requested("Maglev"),
         },
-        session_affinity: Feature::absent(LATER),
+        session_affinity: Feature::switch(replaces),
         nat46x64: Feature::absent(LATER),
         xdp_acceleration: Acceleration::new(config.load_balancer.acceleration).feature(),
         cluster_ip: Feature::switch(true),

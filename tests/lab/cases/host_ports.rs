@@ -1,77 +1,110 @@
 // SPDX-License-Identifier: Apache-2.0
-//! hostPorts, with a hostIP and without, on wires.
+//! hostPorts: ports of containers that are ports of the node.
 
 use std::net::SocketAddr;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::stage::{Stage, ip};
-use crate::client::Outcome;
+use super::stage::{SHARED, Stage, eventually, serving, status};
 use crate::lab::cluster::node_ip;
-use crate::lab::pod::PORT;
+use crate::lab::pod::{PORT, Pod};
 
-/// On every address of the node, and on one.
-const ANY: u16 = 8880;
-const ONE: u16 = 8881;
-
-#[test]
-fn host_ports_answer_where_they_are_bound_and_nowhere_else() {
-    let stage = Stage::raise(2, "");
-    let second = [ip("203.0.113.9"), ip("2001:db8:71::9")];
-    let node = &stage.lab.node(1).place.netns;
-    for (address, via) in second.into_iter().zip(["192.168.50.1", "fd50::1"]) {
-        stage.lab.outside.netns.ip(&format!("route add {address} via {via}"));
-        let flag = if address.is_ipv6() { "/128 dev eth0 nodad" } else { "/32 dev eth0" };
-        node.ip(&format!("addr add {address}{flag}"));
-    }
-    let mut ports = Vec::new();
-    for protocol in ["TCP", "UDP"] {
-        let port = |host| json!({ "containerPort": PORT, "hostPort": host, "protocol": protocol });
-        ports.push(port(ANY));
-        for v6 in [false, true] {
-            let mut one = port(ONE);
-            one["hostIP"] = json!(node_ip(1, v6));
-            ports.push(one);
+/// As the API server tells of `pod`, created in that second.
+fn object(pod: &Pod, second: u8, ports: &[(u16, &str, Option<&str>)]) -> Value {
+    let ports = ports.iter().map(|(port, protocol, host_ip)| {
+        let mut port = json!({ "containerPort": PORT, "hostPort": port, "protocol": protocol });
+        if let Some(host_ip) = host_ip {
+            port["hostIP"] = (*host_ip).into();
         }
-    }
-    let ips: Vec<_> = stage.web.ips.iter().map(|ip| json!({ "ip": ip })).collect();
-    let pod = json!({
+        port
+    });
+    let ips: Vec<Value> = pod.ips.iter().map(|ip| json!({ "ip": ip })).collect();
+    json!({
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": { "name": "web", "namespace": "lab" },
-        "spec": { "nodeName": "n1", "containers": [{ "name": "web", "ports": ports }] },
-        "status": { "phase": "Running", "podIP": stage.web.ips[0], "podIPs": ips },
-    });
-    stage.lab.publish("host-ports", &[pod]).unwrap();
+        "metadata": {
+            "name": pod.name, "namespace": "lab", "uid": pod.name,
+            "creationTimestamp": format!("2026-01-01T00:00:{second:02}Z"),
+        },
+        "spec": {
+            "nodeName": pod.node,
+            "containers": [{ "name": "c", "ports": ports.collect::<Vec<_>>() }],
+        },
+        "status": { "phase": "Running", "podIPs": ips },
+    })
+}
 
-    let mut failures = Vec::new();
-    for v6 in [false, true] {
-        let (own, added) = (node_ip(1, v6), second[usize::from(v6)]);
-        let from = |outcome: &Outcome| outcome.is_from("web");
-        for port in [ANY, ONE] {
-            stage.ask_until(&stage.lab.outside, "tcp", SocketAddr::new(own, port), from);
-        }
-        let everyone = [&stage.lab.outside, &stage.clients[0].place, &stage.clients[1].place];
-        for place in everyone.into_iter().chain([&stage.lab.node(2).place]) {
-            let is_outside = std::ptr::eq(place, &stage.lab.outside);
-            for protocol in ["tcp", "udp", "udp-unconnected"] {
-                let mut ask = |ip, port, answers: bool| {
-                    let to = SocketAddr::new(ip, port);
-                    let outcome = stage.ask(place, protocol, to);
-                    if from(&outcome) != answers {
-                        failures.push(format!("{protocol} to {to}: {outcome:?}"));
-                    }
-                };
-                ask(own, ANY, true);
-                ask(own, ONE, true);
-                // Nobody else knows the way to the address that came later.
-                if is_outside {
-                    ask(added, ANY, true);
-                    ask(added, ONE, false);
-                }
-                ask(node_ip(2, v6), ANY, false);
+fn withdraw(stage: &Stage, name: &str) {
+    std::fs::remove_file(stage.lab.manifests().join(format!("{name}.yaml"))).unwrap();
+}
+
+/// The upstream conformance test "no conflict between pods with same hostPort but different hostIP
+/// and protocol", and clients it does not have.
+#[test]
+fn one_host_port_is_three_pods_by_host_ip_and_protocol() {
+    let stage = &*SHARED;
+    let [by_loopback, by_tcp, by_udp] =
+        ["hp-loop", "hp-tcp", "hp-udp"].map(|name| serving(&stage.lab, 1, name));
+    let own = node_ip(1, false).to_string();
+    let objects = [
+        object(&by_loopback, 0, &[(4323, "TCP", Some("127.0.0.1"))]),
+        object(&by_tcp, 0, &[(4323, "TCP", Some(&own))]),
+        object(&by_udp, 0, &[(4323, "UDP", Some(&own))]),
+    ];
+    stage.lab.publish("hp-three", &objects).unwrap();
+    let at = |host: &str| SocketAddr::new(host.parse().unwrap(), 4323);
+    let node = &stage.lab.node(1).place;
+    stage.ask_until(node, "tcp", at("127.0.0.1"), |outcome| outcome.is_from("hp-loop"));
+    for place in [node, &stage.clients[0].place, &stage.clients[1].place, &stage.lab.outside] {
+        stage.ask_until(place, "tcp", at(&own), |outcome| outcome.is_from("hp-tcp"));
+        stage.ask_until(place, "udp", at(&own), |outcome| outcome.is_from("hp-udp"));
+    }
+    // A pod's loopback is its own, and the other node has no such port.
+    assert!(stage.ask(&stage.clients[0].place, "tcp", at("127.0.0.1")).is_refusal());
+    let other = at(&node_ip(2, false).to_string());
+    assert!(stage.ask(&stage.lab.outside, "tcp", other).is_refusal());
+    withdraw(stage, "hp-three");
+}
+
+#[test]
+fn a_host_port_follows_its_newest_pod() {
+    let stage = &*SHARED;
+    let [old, new] = ["hp-old", "hp-new"].map(|name| serving(&stage.lab, 1, name));
+    let ports = &[(4324, "TCP", None), (4324, "UDP", None)][..];
+    let (before, after) = (object(&old, 1, ports), object(&new, 2, ports));
+    let mut done = after.clone();
+    done["status"]["phase"] = "Succeeded".into();
+    for (objects, owner) in [
+        (vec![before.clone()], "hp-old"),
+        (vec![before.clone(), after.clone()], "hp-new"),
+        (vec![after.clone()], "hp-new"),
+        (vec![done, before], "hp-old"),
+    ] {
+        stage.lab.publish("hp-newest", &objects).unwrap();
+        for v6 in [false, true] {
+            let to = SocketAddr::new(node_ip(1, v6), 4324);
+            for protocol in ["tcp", "udp"] {
+                stage.ask_until(&stage.lab.outside, protocol, to, |o| o.is_from(owner));
             }
         }
     }
-    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    withdraw(stage, "hp-newest");
+    let to = SocketAddr::new(node_ip(1, false), 4324);
+    stage.ask_until(&stage.lab.outside, "tcp", to, |outcome| outcome.is_refusal());
+}
+
+#[test]
+fn a_host_port_among_the_node_ports_is_refused_and_named() {
+    let stage = Stage::raise(1, "");
+    stage.lab.publish("hp-range", &[object(&stage.web, 0, &[(30099, "TCP", None)])]).unwrap();
+    eventually("`status` names the pod", || {
+        let shown = status(stage.lab.node(1));
+        let mut problems = shown["problems"].as_array().unwrap().iter();
+        problems.any(|problem| {
+            let message = problem["message"].as_str().unwrap();
+            problem["subject"] == "Pod lab/web" && message.contains("inside `nodePort.range`")
+        })
+    });
+    let to = SocketAddr::new(node_ip(1, false), 30099);
+    assert!(stage.ask(&stage.lab.outside, "tcp", to).is_refusal());
 }
