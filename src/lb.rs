@@ -20,6 +20,7 @@ mod annotations;
 mod balancer;
 mod claims;
 mod endpoints;
+mod forwarding;
 mod frontends;
 mod health;
 mod host_ports;
@@ -36,6 +37,7 @@ mod value;
 mod vips;
 
 pub use balancer::{Balancer, Context, ListView};
+pub use forwarding::{Forwarding, Mode};
 pub use frontends::Serve;
 pub use health::HealthCheck;
 pub use owner::Owner;

@@ -2,7 +2,7 @@
 //! Golden scenarios: Kubernetes YAML in, the content of the service maps out.
 //!
 //! `scenarios/NAME.yaml` is what the cluster holds, seen from node `here`; `scenarios/NAME.txt` is
-//! the dump. `UPDATE_GOLDEN=1` writes the dumps anew: read the difference before committing it.
+//! the dump; a first line `# loadBalancer.mode: MODE` is this node's configuration. `UPDATE_GOLDEN=1` writes the dumps anew: read the difference before committing it.
 
 #![allow(clippy::unwrap_used)] // A test says so when it cannot go on.
 
@@ -16,7 +16,7 @@ use culvert::abi::{
     ServiceKey, ServiceKind, VIP_CLUSTER_IP, VIP_EXTERNAL, VIP_FOREIGN,
 };
 use culvert::k8s::manifests::parse;
-use culvert::lb::{Actual, Balancer, Context};
+use culvert::lb::{Actual, Balancer, Context, Mode};
 use culvert::model::{Object, Problem, Protocol};
 
 macro_rules! scenarios {
@@ -30,6 +30,7 @@ macro_rules! scenarios {
 
 scenarios!(
     a_dual_stack_service_has_a_list_for_each_family,
+    hybrid_returns_streams_directly_and_annotations_and_policy_local_differ,
     conflicting_external_ips_go_to_the_first_by_name,
     headless_and_foreign_services_are_not_served,
     policy_local_keeps_to_this_node_and_terminating_endpoints_are_the_last_resort,
@@ -51,7 +52,13 @@ fn check(name: &str) {
 
 fn dump(yaml: &str, origin: &str) -> String {
     let (objects, mut problems) = parse(yaml, origin);
-    let mut balancer = Balancer::new(Context::of("here"), 1024);
+    let mut context = Context::of("here");
+    context.serve.forwarding.mode = match yaml.lines().next().unwrap() {
+        "# loadBalancer.mode: dsr" => Mode::Dsr,
+        "# loadBalancer.mode: hybrid" => Mode::Hybrid,
+        _ => Mode::Snat,
+    };
+    let mut balancer = Balancer::new(context, 1024);
     for object in objects {
         match object {
             Object::Service(service) => drop(balancer.set_service(service)),

@@ -7,7 +7,7 @@ use super::acceleration::Acceleration;
 use super::status::{Feature, Features};
 use crate::config::{Algorithm, Config, KubeProxyReplacement, LbMode, RoutingMode};
 use crate::datapath::probe::Probe;
-use crate::lb::{Context, Serve};
+use crate::lb::{Context, Forwarding, Mode, Serve};
 
 const LATER: &str = "not in this version";
 
@@ -21,8 +21,17 @@ pub fn context(config: &Config) -> Context {
         host_ports: replaces && config.host_port,
         source_ranges_all_types: config.load_balancer.source_ranges_all_types,
         classes: config.load_balancer.classes.clone(),
+        forwarding: Forwarding { mode: lb_mode(config.load_balancer.mode), obstacle: None },
     };
     Context { serve, ..Context::of(&config.node_name) }
+}
+
+const fn lb_mode(mode: LbMode) -> Mode {
+    match mode {
+        LbMode::Snat => Mode::Snat,
+        LbMode::Dsr => Mode::Dsr,
+        LbMode::Hybrid => Mode::Hybrid,
+    }
 }
 
 /// What the kernel must have for `kubeProxyReplacement: true`.

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use super::forwarding::Mode;
 use super::selector::Selector;
 use crate::abi::ServiceKind;
 use crate::model::Service;
@@ -17,13 +18,6 @@ const PREFIXES: [&str; 2] = ["service.culvert.io/", "service.cilium.io/"];
 pub(super) enum Algorithm {
     Random = 0,
     Maglev = 1,
-}
-
-/// `forwarding-mode`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Forwarding {
-    Snat,
-    Dsr,
 }
 
 /// The annotations of one service, as read.
@@ -40,7 +34,7 @@ pub(super) struct Annotations {
     /// `lb-algorithm`; None: as configured.
     pub(super) algorithm: Option<Algorithm>,
     /// `forwarding-mode`; None: as configured.
-    pub(super) forwarding: Option<Forwarding>,
+    pub(super) forwarding: Option<Mode>,
 }
 
 impl Annotations {
@@ -128,7 +122,7 @@ const TAKE: [(&str, Take); 7] = [
         Ok(())
     }),
     ("forwarding-mode", |read, value| {
-        let words = [("snat", Forwarding::Snat), ("dsr", Forwarding::Dsr)];
+        let words = [("snat", Mode::Snat), ("dsr", Mode::Dsr)];
         read.forwarding = Some(word(value, &words, "`snat` or `dsr`")?);
         Ok(())
     }),

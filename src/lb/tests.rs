@@ -2,6 +2,7 @@
 //! Single behaviours of the balancer; `random` holds the properties.
 
 mod annotations;
+mod forwarding;
 mod health;
 mod host_ports;
 mod random;

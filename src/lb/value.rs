@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::annotations::{Algorithm, Annotations, Forwarding};
+use super::annotations::{Algorithm, Annotations};
 use super::endpoints::Ranges;
 use super::frontends::Serve;
 use super::list::List;
@@ -45,9 +45,9 @@ pub(super) fn value(
         if annotations.delegate {
             flags |= SERVICE_DELEGATE;
         }
-        if annotations.forwarding == Some(Forwarding::Dsr) {
-            flags |= SERVICE_DSR;
-        }
+    }
+    if serve.forwarding.is_dsr(service, annotations, kind, list.key.protocol) {
+        flags |= SERVICE_DSR;
     }
     Service {
         id: list.id,

@@ -76,6 +76,7 @@ impl Balancer {
         if let Some((service, wishes)) = self.wishes(&name, &objects) {
             let (annotations, mut faults) = Annotations::of(&service);
             faults.extend(self.context.serve.faults(&service));
+            faults.extend(self.context.serve.forwarding.fault(&annotations));
             if !faults.is_empty() {
                 self.faults.insert(name.clone(), faults);
             }
