@@ -23,6 +23,8 @@ mod cases {
     mod backends;
     mod churn;
     mod configured;
+    mod dsr;
+    mod dsr_path;
     mod health;
     mod kube;
     mod lifecycle;
