@@ -316,6 +316,9 @@ fn config() -> abi::Config {
         host_netns_cookie: 0,
         hairpin_v4: IpAddr::from([169, 254, 42, 1]).into(),
         hairpin_v6: IpAddr::from([0xfe80, 0, 0, 0, 0, 0, 0x42, 1]).into(),
+        dsr_source_v4: abi::Addr::ZERO,
+        dsr_source_v6: abi::Addr::ZERO,
+        dsr_key: [0; 16],
         nodeport_min: 30000,
         nodeport_max: 32767,
         snat_port_min: 32768,
@@ -332,7 +335,10 @@ fn config() -> abi::Config {
         bpf_host_routing: 1,
         spoof_check: 1,
         external_ips_inside: 1,
-        pad: [0; 5],
+        dsr_dispatch: abi::DsrDispatch::Off as u8,
+        dsr_plain_in: 0,
+        dsr_plain_out: 0,
+        pad: [0; 2],
     }
 }
 

@@ -16,6 +16,20 @@ pub fn ticks(duration: Duration) -> u32 {
     u32::try_from(duration.as_nanos().div_ceil(u128::from(TICK_NANOS))).unwrap_or(u32::MAX)
 }
 
+/// How a packet tells the backend's node which service address it was sent to, `enum dsr_dispatch`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum DsrDispatch {
+    /// No such packet is sent or taken.
+    Off = 0,
+    /// An IPv4 option, an IPv6 destination option.
+    Option = 1,
+    /// Encapsulated as it came in IPv4 or IPv6, to the pod's address.
+    Ipip = 2,
+    /// Through the device [`Settings::geneve_ifindex`], in a tunnel option.
+    Geneve = 3,
+}
+
 /// `CONFIG` in the `.rodata` of each program object. Ports in host byte order, times in ticks,
 /// booleans as 0 or 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -24,6 +38,11 @@ pub struct Config {
     pub host_netns_cookie: u64,
     pub hairpin_v4: Addr,
     pub hairpin_v6: Addr,
+    /// Outer source of packets dispatched by IPIP: the node's own addresses.
+    pub dsr_source_v4: Addr,
+    pub dsr_source_v6: Addr,
+    /// Of the tag in DSR options, the same on all nodes.
+    pub dsr_key: [u8; 16],
     pub nodeport_min: u16,
     pub nodeport_max: u16,
     pub snat_port_min: u16,
@@ -40,7 +59,13 @@ pub struct Config {
     pub bpf_host_routing: u8,
     pub spoof_check: u8,
     pub external_ips_inside: u8,
-    pub pad: [u8; 5],
+    /// [`DsrDispatch`] as a number.
+    pub dsr_dispatch: u8,
+    /// Take dispatched packets without a tag, from anyone.
+    pub dsr_plain_in: u8,
+    /// Send the option without a tag, as others read it.
+    pub dsr_plain_out: u8,
+    pub pad: [u8; 2],
 }
 
 /// The one value of map `settings`.
@@ -54,7 +79,8 @@ pub struct Settings {
     pub trace: u32,
     /// Wildcard frontends outside the NodePort range.
     pub host_ports: u32,
-    pub pad: u32,
+    /// The Geneve device that DSR uses, 0 when there is none.
+    pub geneve_ifindex: u32,
 }
 
 same_layout!(
@@ -64,6 +90,9 @@ same_layout!(
         host_netns_cookie,
         hairpin_v4,
         hairpin_v6,
+        dsr_source_v4,
+        dsr_source_v6,
+        dsr_key,
         nodeport_min,
         nodeport_max,
         snat_port_min,
@@ -80,7 +109,10 @@ same_layout!(
         bpf_host_routing,
         spoof_check,
         external_ips_inside,
+        dsr_dispatch,
+        dsr_plain_in,
+        dsr_plain_out,
         pad
     ]
 );
-same_layout!(Settings, types::settings, [route_epoch, trace, host_ports, pad]);
+same_layout!(Settings, types::settings, [route_epoch, trace, host_ports, geneve_ifindex]);

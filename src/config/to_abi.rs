@@ -15,6 +15,9 @@ impl Config {
             host_netns_cookie,
             hairpin_v4: IpAddr::V4(self.bpf.hairpin_v4).into(),
             hairpin_v6: IpAddr::V6(self.bpf.hairpin_v6).into(),
+            dsr_source_v4: abi::Addr::ZERO,
+            dsr_source_v6: abi::Addr::ZERO,
+            dsr_key: [0; 16],
             nodeport_min: self.node_port.range.min,
             nodeport_max: self.node_port.range.max,
             snat_port_min: self.bpf.snat_port_range.min,
@@ -31,7 +34,10 @@ impl Config {
             bpf_host_routing: (bpf_host_routing && !self.bpf.host_legacy_routing).into(),
             spoof_check: self.bpf.source_check.into(),
             external_ips_inside: self.external_ips_inside.into(),
-            pad: [0; 5],
+            dsr_dispatch: abi::DsrDispatch::Off as u8,
+            dsr_plain_in: 0,
+            dsr_plain_out: 0,
+            pad: [0; 2],
         }
     }
 }

@@ -9,8 +9,8 @@ use super::map::{Error, Map, PerCpu};
 use super::pins;
 use crate::abi::{
     Addr, Affinity, AffinityKey, Backend, BackendKey, Client, Counter, Endpoint, Flow, FlowKey,
-    Hook, Outcome, Owned, Service, ServiceKey, Settings, SourceRange, SourceRangeKey, TargetState,
-    Uplink, Vip, XdpDevice,
+    Hook, NodeAddress, NodeKey, Outcome, Owned, Service, ServiceKey, Settings, SourceRange,
+    SourceRangeKey, TargetState, Uplink, Vip, XdpDevice,
 };
 
 /// The maps that user space reads or writes.
@@ -25,6 +25,7 @@ pub struct Maps {
     pub affinities: Map<AffinityKey, Affinity>,
     pub clients: Map<u64, Client>,
     pub source_ranges: Map<SourceRangeKey, SourceRange>,
+    pub nodes: Map<NodeKey, NodeAddress>,
     pub uplinks: Map<u32, Uplink>,
     pub xdp_devices: Map<u32, XdpDevice>,
     pub flows: Map<FlowKey, Flow>,
@@ -63,6 +64,7 @@ impl Maps {
             affinities: typed!(Map, "affinities"),
             clients: typed!(Map, "clients"),
             source_ranges: typed!(Map, "source_ranges"),
+            nodes: typed!(Map, "nodes"),
             uplinks: typed!(Map, "uplinks"),
             xdp_devices: typed!(Map, "xdp_devices"),
             flows: typed!(Map, "flows"),

@@ -58,6 +58,9 @@ pub fn config() -> abi::Config {
         host_netns_cookie: host::netns_cookie().unwrap_or(0),
         hairpin_v4: abi::Addr::from_v4([169, 254, 42, 1].into()),
         hairpin_v6: "fe80::a9fe:2a01".parse::<std::net::IpAddr>().unwrap().into(),
+        dsr_source_v4: abi::Addr::ZERO,
+        dsr_source_v6: abi::Addr::ZERO,
+        dsr_key: [0; 16],
         nodeport_min: 30000,
         nodeport_max: 32767,
         snat_port_min: 32768,
@@ -74,6 +77,9 @@ pub fn config() -> abi::Config {
         bpf_host_routing: 1,
         spoof_check: 1,
         external_ips_inside: 1,
-        pad: [0; 5],
+        dsr_dispatch: abi::DsrDispatch::Off as u8,
+        dsr_plain_in: 0,
+        dsr_plain_out: 0,
+        pad: [0; 2],
     }
 }
