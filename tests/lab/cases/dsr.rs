@@ -51,10 +51,10 @@ fn outside(v6: bool) -> IpAddr {
 /// What is wrong with an answer from `far`, whose server should have seen `expected`.
 fn flaw(outcome: &Outcome, to: SocketAddr, expected: IpAddr) -> Option<String> {
     match outcome {
-        Outcome::Answer { name, peer, seen } => (name != "far"
-            || *seen != to
-            || peer.ip() != expected)
-            .then(|| format!("`{name}` saw {peer}, the client {seen}")),
+        Outcome::Answer { name, peer, seen } => {
+            (name != "far" || *seen != to || peer.ip() != expected)
+                .then(|| format!("`{name}` saw {peer}, the client {seen}"))
+        }
         Outcome::Error { error } => Some(error.clone()),
     }
 }

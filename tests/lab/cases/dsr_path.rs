@@ -21,18 +21,15 @@ struct Capture(OwnedFd);
 impl Capture {
     fn start(place: &Place) -> Self {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let open = || {
-            socket::socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthAll)
-        };
+        let open =
+            || socket::socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthAll);
         Self(place.netns.run(open).unwrap())
     }
 
     fn frames(&self) -> Vec<Vec<u8>> {
         let mut frames = Vec::new();
         let mut buffer = [0; 65536];
-        while let Ok(length) =
-            socket::recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::empty())
-        {
+        while let Ok(length) = socket::recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
             frames.push(buffer[..length].to_vec());
         }
         frames
