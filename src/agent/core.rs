@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The loop: one task that owns all state and does one thing after the other.
 
+mod task;
+mod waiting;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -11,6 +14,7 @@ use tokio::task::block_in_place;
 use super::Command;
 use super::acceleration::Acceleration;
 use super::checks::Checks;
+use super::dsr::{Dsr, InKernel};
 use super::endpoints::{Conflist, Endpoints};
 use super::features;
 use super::nodes::Nodes;
@@ -26,6 +30,7 @@ use crate::lb::Context;
 use crate::model::{Change, Kind, Problem, SourceStatus};
 use crate::serve::metrics::{Family, Stage};
 use crate::serve::{Health, Metrics};
+use task::Task;
 
 /// A status that changes faster is published at this pace.
 const PUBLISH: Duration = Duration::from_millis(100);
@@ -42,28 +47,6 @@ pub struct Inputs {
     pub view: watch::Receiver<Arc<View>>,
 }
 
-/// Work besides services that is tried again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Task {
-    Network,
-    Acceleration,
-    Routes,
-    DetachOthers,
-    CniConfiguration,
-}
-
-impl Task {
-    fn subject(self) -> &'static str {
-        match self {
-            Self::Network => "network devices",
-            Self::Acceleration => "XDP acceleration",
-            Self::Routes => "routes to pods",
-            Self::DetachOthers => "devices that are no longer ours",
-            Self::CniConfiguration => "CNI configuration",
-        }
-    }
-}
-
 /// Everything the agent knows and holds.
 #[derive(Debug)]
 pub struct Core {
@@ -73,6 +56,8 @@ pub struct Core {
     pub endpoints: Endpoints,
     pub uplinks: Uplinks,
     pub acceleration: Acceleration,
+    pub dsr: Dsr,
+    pub dsr_kernel: InKernel,
     pub nodes: Nodes,
     /// None: connected UDP sockets outlive their backend here.
     pub reaper: Option<Reaper>,
@@ -138,6 +123,10 @@ impl Core {
         let (kind, action) = name(&change);
         self.metrics.event(kind.name(), action);
         let listed = matches!(change, Change::Listed(..));
+        // Before the services themselves: they are planned with it.
+        if kind == Kind::Service && self.dsr.learn(&change) {
+            self.dsr_changed();
+        }
         self.relisted |= listed;
         let changed = match kind {
             Kind::Service | Kind::EndpointSlice => {
@@ -176,7 +165,8 @@ impl Core {
         let node = self.nodes.get(&this);
         let zone = node.and_then(|node| node.zone()).map(Arc::from);
         let labels = node.map(|node| node.labels.clone()).unwrap_or_default();
-        self.sync.set_context(Context { zone, labels, ..features::context(&self.config) });
+        let context = features::context(&self.config, self.dsr.forwarding());
+        self.sync.set_context(Context { zone, labels, ..context });
         self.health.node_leaving(self.nodes.leaving(&this));
         self.endpoints.set_pod_cidrs(self.nodes.pod_cidrs(&this));
         let node_ips = self.nodes.addresses(&this);
@@ -186,6 +176,18 @@ impl Core {
             changed
         });
         self.retries.now(Task::Routes);
+        self.retries.now(Task::Dsr);
+    }
+
+    fn dsr_changed(&mut self) {
+        let mut context = self.sync.balancer().context().clone();
+        context.serve.forwarding = self.dsr.forwarding();
+        // Before a frontend tells the programs to use it.
+        if let Err(error) = self.datapath.maps().set_dsr_keys(self.dsr.keys()) {
+            tracing::warn!(%error, "cannot write the key of direct server return");
+        }
+        self.sync.set_context(context);
+        self.retries.now(Task::Dsr);
     }
 
     fn command(&mut self, command: Command) {
@@ -248,11 +250,16 @@ impl Core {
                     self.retries.now(Task::DetachOthers);
                 }
                 self.retries.now(Task::Acceleration);
+                self.retries.now(Task::Dsr);
                 self.retries.now(Task::Routes);
             }
             Task::Acceleration => {
                 let now = Instant::now();
                 block_in_place(|| self.acceleration.step(view, &self.datapath, now))?;
+            }
+            Task::Dsr => {
+                let this = &self.config.node_name;
+                self.dsr_kernel.apply(&self.dsr, &self.nodes, this, view, &self.datapath).await?;
             }
             Task::Routes => {
                 let direct = self.config.routing_mode == RoutingMode::Native
@@ -263,7 +270,8 @@ impl Core {
             Task::DetachOthers => {
                 let pods = self.endpoints.devices();
                 let uplinks = view.uplinks.values().map(|uplink| uplink.name.clone());
-                self.datapath.detach_others(&pods.chain(uplinks).collect())?;
+                let kept = pods.chain(uplinks).chain(self.dsr.device());
+                self.datapath.detach_others(&kept.collect())?;
                 // By now no program of an earlier agent is left to write into replaced maps.
                 self.datapath.settle()?;
             }
@@ -316,6 +324,9 @@ impl Core {
     }
 
     fn publish(&mut self, source: &SourceStatus, view: &View) {
+        if self.dsr.reread() {
+            self.dsr_changed();
+        }
         let waiting = self.waiting_for(view);
         let cni = self.cni_obstacle(&waiting);
         if cni.is_none() && self.config.cni.install && !self.cni_installed {
@@ -329,6 +340,7 @@ impl Core {
         let mut problems = self.sync.problems();
         problems.extend(self.checks.problems());
         problems.extend(self.nodes.problems());
+        problems.extend(self.dsr.problems());
         problems.extend(self.retries.reasons().map(|(task, reason)| Problem {
             subject: task.subject().to_owned(),
             message: reason.to_owned(),
@@ -341,6 +353,7 @@ impl Core {
             view,
             attached: self.uplinks.attached(),
             acceleration: &self.acceleration,
+            dsr: &self.dsr,
             pod_cidrs: self.nodes.pod_cidrs(&self.config.node_name),
             endpoints: &self.endpoints,
             totals: self.sync.balancer().totals(),
@@ -350,45 +363,6 @@ impl Core {
             node_ips: &self.nodes.addresses(&self.config.node_name),
             maps: self.datapath.maps(),
         });
-    }
-
-    fn waiting_for(&self, view: &View) -> Vec<String> {
-        let mut waiting = Vec::new();
-        if !self.sync.listed() {
-            waiting.push("the source to list services and endpoint slices".to_owned());
-        } else if !self.synced_once {
-            waiting.push("the first write of all services".to_owned());
-        } else if self.sync.pending() > 0 && !self.sync.synced() && self.queued_for_long() {
-            waiting.push(format!("the writes of {} services", self.sync.pending()));
-        }
-        if view.links.is_empty() {
-            waiting.push("the kernel to list the network devices".to_owned());
-        }
-        for (name, attached) in self.uplinks.attached() {
-            if attached.problem.is_some() {
-                waiting.push(format!("programs on device `{name}`"));
-            }
-        }
-        for (name, reason) in self.acceleration.missing() {
-            waiting.push(format!("XDP on device `{name}` ({reason})"));
-        }
-        waiting
-    }
-
-    /// A change on its way is no reason to be unready; one that is stuck is.
-    fn queued_for_long(&self) -> bool {
-        self.queued.is_some_and(|since| since.elapsed() > Duration::from_secs(5))
-    }
-
-    fn cni_obstacle(&self, waiting: &[String]) -> Option<String> {
-        if let Some(first) = waiting.first() {
-            return Some(format!("the agent waits for {first}"));
-        }
-        let this = &self.config.node_name;
-        self.nodes
-            .pod_cidrs(this)
-            .is_empty()
-            .then(|| format!("Node `{this}` has no `spec.podCIDRs` (or is not listed yet)"))
     }
 }
 
