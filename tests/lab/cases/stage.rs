@@ -18,7 +18,10 @@ use crate::lab::pod::Pod;
 /// For what the agents do with a change. Only a failing test waits this long.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-pub static SHARED: LazyLock<Stage> = LazyLock::new(|| Stage::raise(2, ""));
+/// So that clients in the cluster are served on addresses that no node has, too.
+pub const EXTERNAL_IPS_INSIDE: &str = "externalIPs:\n  servedInside: true\n";
+
+pub static SHARED: LazyLock<Stage> = LazyLock::new(|| Stage::raise(2, EXTERNAL_IPS_INSIDE));
 
 /// A lab with two servers and a client pod on each node.
 pub struct Stage {
