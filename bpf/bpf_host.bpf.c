@@ -4,6 +4,7 @@
 
 #include "lib/common.h"
 #include "lib/dsr_accept.h"
+#include "lib/dsr_unwrap.h"
 #include "lib/fragment_translate.h"
 #include "lib/icmp_error.h"
 #include "lib/pod.h"
@@ -17,6 +18,9 @@ static __always_inline int enter_node(struct __sk_buff *skb, struct packet *pack
 	int done;
 
 	if (CONFIG.dsr_dispatch) {
+		done = dsr_unwrap(skb, packet, v6);
+		if (done != VERDICT_NONE)
+			return done;
 		done = dsr_accept(skb, packet, v6);
 		if (done != VERDICT_NONE)
 			return done;

@@ -184,6 +184,9 @@ static __always_inline int choose_way(CTX *ctx, struct scratch *scratch,
 		return 0;
 	if (choose_direct_return(packet, service)) {
 		plan->flags = FLOW_DSR | FLOW_OPTION;
+		/* The outer source is the node's: the stack would take it for a martian. */
+		if (CONFIG.dsr_dispatch == DSR_IPIP)
+			plan->flags |= FLOW_OWN_SOURCE;
 		forward->flags |= plan->flags;
 		return 0;
 	}

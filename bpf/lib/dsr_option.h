@@ -60,10 +60,29 @@ static __always_inline __u32 dsr_option_size(const bool v6)
 	return CONFIG.dsr_plain_out ? DSR_PLAIN_V4 : sizeof(struct dsr_option_v4);
 }
 
+/* IP and TCP headers without options, and the smallest segment that everyone must take. */
+#define DSR_TCP_V4 40
+#define DSR_TCP_V6 60
+#define DSR_MSS_MIN 88
+
+/* Bytes that dispatching adds to a packet, as far as the egress device's MTU is concerned. */
+static __always_inline __u32 dsr_overhead(const bool v6)
+{
+	switch (CONFIG.dsr_dispatch) {
+	case DSR_OPTION:
+		return dsr_option_size(v6);
+	case DSR_IPIP:
+		return v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr);
+	default:
+		return 0;
+	}
+}
+
 /* Whether @packet's header has room for the option. Extension headers have no limit. */
 static __always_inline bool dsr_has_room(const struct packet *packet, const bool v6)
 {
-	return v6 || packet->l4_off - ETH_HLEN + dsr_option_size(false) <= IPV4_HEADER_MAX;
+	return v6 || CONFIG.dsr_dispatch != DSR_OPTION ||
+	       packet->l4_off - ETH_HLEN + dsr_option_size(false) <= IPV4_HEADER_MAX;
 }
 
 /*

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "dsr_insert.h"
+#include "dsr_ipip.h"
 #include "mss.h"
 #include "output.h"
 #include "reject.h"
@@ -14,24 +15,6 @@
 #ifndef DSR_SENDS
 #define DSR_SENDS 0
 #endif
-
-/* IP and TCP headers without options, and the smallest segment that everyone must take. */
-#define DSR_TCP_V4 40
-#define DSR_TCP_V6 60
-#define DSR_MSS_MIN 88
-
-/* Bytes that dispatching adds to a packet, as far as the egress device's MTU is concerned. */
-static __always_inline __u32 dsr_overhead(const bool v6)
-{
-	switch (CONFIG.dsr_dispatch) {
-	case DSR_OPTION:
-		return dsr_option_size(v6);
-	case DSR_IPIP:
-		return v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr);
-	default:
-		return 0;
-	}
-}
 
 /*
  * The segments of a connection must have room for what dispatching adds. Called for the SYN, on the
@@ -132,6 +115,58 @@ __noinline int dsr_send_marked(struct __sk_buff *skb, __u32 ticked)
 	return output_flow(skb, flow, ticked);
 }
 
+/* Puts scratch->packet, as it came, into one to scratch->forward's backend. Returns the verdict. */
+__noinline int dsr_send_wrapped(struct __sk_buff *skb, __u32 ticked)
+{
+	struct scratch *scratch = scratch_get();
+	struct flow *flow;
+	__be16 length;
+
+	if (!scratch)
+		return verdict_drop(DROP_FLOWS_FULL);
+	flow = &scratch->forward;
+	flow->told = 1;
+	flow->flags &= ~FLOW_OPTION;
+	if (addr_is_v4(&scratch->packet.key.saddr)) {
+		struct iphdr outer = {};
+
+		if (scratch->packet.tcp_flags & TCP_FLAG_SYN)
+			dsr_clamp(skb, scratch->packet.l4_off, flow->mtu, false);
+		if (bpf_skb_load_bytes(skb, ETH_HLEN + offsetof(struct iphdr, tot_len), &length,
+				       sizeof(length)))
+			return verdict_drop(DROP_REWRITE);
+		dsr_outer_v4(&outer, flow, bpf_ntohs(length) + sizeof(outer),
+			     scratch->packet.key.daddr.w[3]);
+		outer.check = dsr_sum_v4(&outer);
+		if (bpf_skb_adjust_room(skb, sizeof(outer), BPF_ADJ_ROOM_MAC,
+					BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 | BPF_F_ADJ_ROOM_FIXED_GSO) ||
+		    bpf_skb_store_bytes(skb, ETH_HLEN, &outer, sizeof(outer), 0))
+			return verdict_drop(DROP_REWRITE);
+	} else {
+		struct ipv6hdr outer = {};
+
+		if (scratch->packet.tcp_flags & TCP_FLAG_SYN)
+			dsr_clamp(skb, scratch->packet.l4_off, flow->mtu, true);
+		if (bpf_skb_load_bytes(skb, ETH_HLEN + offsetof(struct ipv6hdr, payload_len),
+				       &length, sizeof(length)))
+			return verdict_drop(DROP_REWRITE);
+		dsr_outer_v6(&outer, flow, bpf_ntohs(length) + sizeof(outer),
+			     &scratch->packet.key.daddr);
+		if (bpf_skb_adjust_room(skb, sizeof(outer), BPF_ADJ_ROOM_MAC,
+					BPF_F_ADJ_ROOM_ENCAP_L3_IPV6 | BPF_F_ADJ_ROOM_FIXED_GSO) ||
+		    bpf_skb_store_bytes(skb, ETH_HLEN, &outer, sizeof(outer),
+					BPF_F_RECOMPUTE_CSUM))
+			return verdict_drop(DROP_REWRITE);
+	}
+	return output_flow(skb, flow, ticked);
+}
+
+static __always_inline int dsr_send_now(struct __sk_buff *skb, __u32 ticked)
+{
+	return CONFIG.dsr_dispatch == DSR_IPIP ? dsr_send_wrapped(skb, ticked)
+					       : dsr_send_marked(skb, ticked);
+}
+
 /* Keeps in @flow what sending its copy in scratch->forward has changed. */
 static __always_inline void dsr_note(struct flow *flow, const struct flow *sent)
 {
@@ -154,7 +189,7 @@ static __always_inline int dsr_send_first(struct __sk_buff *skb)
 	if (!dsr_fits(skb, &scratch->packet, &scratch->forward))
 		return reject_send(skb, REJECT_TOO_BIG,
 				   dsr_mtu(&scratch->packet, &scratch->forward));
-	decided = dsr_send_marked(skb, true);
+	decided = dsr_send_now(skb, true);
 	flow = bpf_map_lookup_elem(&flows_new, &scratch->packet.key);
 	if (flow)
 		dsr_note(flow, &scratch->forward);
@@ -171,7 +206,7 @@ static __always_inline int dsr_send(struct __sk_buff *skb, const struct packet *
 	struct scratch *scratch;
 	int decided;
 
-	if (!ticked && !(flow->flags & FLOW_OPTION) && !(packet->tcp_flags & TCP_FLAG_SYN) &&
+	if (CONFIG.dsr_dispatch == DSR_OPTION && !ticked && !(flow->flags & FLOW_OPTION) && !(packet->tcp_flags & TCP_FLAG_SYN) &&
 	    !(CONFIG.dsr_plain_out && packet->key.proto != IPPROTO_TCP))
 		return VERDICT_NONE;
 	scratch = scratch_get();
@@ -180,9 +215,9 @@ static __always_inline int dsr_send(struct __sk_buff *skb, const struct packet *
 	scratch->packet = *packet;
 	scratch->forward = *flow;
 	/* The backend's node must be told once; to remind it, a smaller packet will do. */
-	if (!flow->told && !dsr_fits(skb, packet, flow))
+	if ((!flow->told || CONFIG.dsr_dispatch != DSR_OPTION) && !dsr_fits(skb, packet, flow))
 		return reject_send(skb, REJECT_TOO_BIG, dsr_mtu(packet, flow));
-	decided = dsr_send_marked(skb, ticked);
+	decided = dsr_send_now(skb, ticked);
 	dsr_note(flow, &scratch->forward);
 	return decided;
 }
