@@ -8,6 +8,7 @@
 #[path = "support"]
 mod support {
     pub mod cgroup;
+    pub mod dsr;
     pub mod netns;
     pub mod node;
     pub mod objects;
@@ -25,6 +26,8 @@ mod kernel {
     mod cli;
     mod cni;
     mod datapath;
+    mod dsr;
+    mod dsr_end;
     mod events;
     mod fragments;
     mod fragments_wire;

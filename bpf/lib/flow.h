@@ -95,8 +95,8 @@ struct flow {
 	__u32 last_seen;  /* ticks (clock.h) */
 	__u32 created;
 	__u8 replied; /* UDP: the other side has answered */
-	__u8 pad;
-	__u16 mtu; /* of the output device, 0: not checked */
+	__u8 told;    /* FLOW_DSR: the backend's node has been sent the option */
+	__u16 mtu;    /* of the output device, 0: not checked */
 };
 _Static_assert(sizeof(struct flow) == 96, "flow is map ABI");
 

@@ -105,7 +105,7 @@ pub struct Flow {
     pub last_seen: u32,
     pub created: u32,
     pub replied: u8,
-    pub pad: u8,
+    pub told: u8,
     /// Of the output device, 0 when it is not checked.
     pub mtu: u16,
 }
@@ -135,7 +135,7 @@ same_layout!(
         last_seen,
         created,
         replied,
-        pad,
+        told,
         mtu
     ]
 );
