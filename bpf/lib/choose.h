@@ -128,9 +128,10 @@ static __always_inline bool choose_is_empty(const struct service *service, __u8 
 static __always_inline bool choose_direct_return(const struct packet *packet,
 						 const struct service *service)
 {
+	const bool v6 = !addr_is_v4(&packet->key.saddr);
+
 	return CONFIG.dsr_dispatch && (service->flags & SERVICE_DSR) && !packet->fragment &&
-	       packet->key.zone == ZONE_WIRE &&
-	       dsr_has_room(packet, !addr_is_v4(&packet->key.saddr));
+	       packet->key.zone == ZONE_WIRE && dsr_has_room(packet, v6) && dsr_ready(v6);
 }
 
 /*

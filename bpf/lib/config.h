@@ -71,11 +71,11 @@ struct settings {
 	__u32 host_ports;
 	/* Device for DSR_GENEVE, 0: there is none and such flows get SNAT. */
 	__u32 geneve_ifindex;
-	/* Of the tag in DSR options (dsr_tag.h), the same on all nodes: the first signs, either is
-	 * good; zero: none. */
+	/* Of the tag in DSR options (dsr_option.h), the same on all nodes: the first signs, either
+	 * is good; zero: none. */
 	__u64 dsr_keys[2][2];
-	/* Outer source of packets dispatched by IPIP and IP6IP6: the node's own addresses, zero where
-	 * it has none. */
+	/* Outer source of packets dispatched by IPIP and IP6IP6: the node's own addresses, zero
+	 * where it has none. */
 	struct addr dsr_source_v4;
 	struct addr dsr_source_v6;
 };
