@@ -28,6 +28,10 @@ mod kernel {
     mod datapath;
     mod dsr;
     mod dsr_end;
+    mod dsr_ipip;
+    mod dsr_mtu;
+    mod dsr_wire;
+    mod dsr_xdp;
     mod events;
     mod fragments;
     mod fragments_wire;

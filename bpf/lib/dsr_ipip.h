@@ -47,16 +47,16 @@ static __always_inline __u16 dsr_sum_v4(const struct iphdr *ip)
 static __always_inline void dsr_outer_v6(struct ipv6hdr *outer, const struct flow *flow,
 					 __u16 payload, const struct addr *from)
 {
-	const bool own = !addr_is_zero((const struct addr *)&CONFIG.dsr_source_v6);
+	struct addr own = {
+		.d = {CONFIG.dsr_source_v6.d[0], CONFIG.dsr_source_v6.d[1]},
+	};
 
 	*(__be32 *)outer = bpf_htonl(6u << 28 | bpf_ntohs(flow->dport));
 	outer->payload_len = bpf_htons(payload);
 	outer->nexthdr = IPPROTO_IPV6;
 	outer->hop_limit = DSR_OUTER_TTL;
-	if (own)
-		__builtin_memcpy(&outer->saddr, (const void *)&CONFIG.dsr_source_v6,
-				 sizeof(outer->saddr));
-	else
-		__builtin_memcpy(&outer->saddr, from, sizeof(outer->saddr));
+	if (addr_is_zero(&own))
+		own = *from;
+	__builtin_memcpy(&outer->saddr, &own, sizeof(outer->saddr));
 	__builtin_memcpy(&outer->daddr, &flow->daddr, sizeof(outer->daddr));
 }

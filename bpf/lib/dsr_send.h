@@ -154,8 +154,7 @@ __noinline int dsr_send_wrapped(struct __sk_buff *skb, __u32 ticked)
 			     &scratch->packet.key.daddr);
 		if (bpf_skb_adjust_room(skb, sizeof(outer), BPF_ADJ_ROOM_MAC,
 					BPF_F_ADJ_ROOM_ENCAP_L3_IPV6 | BPF_F_ADJ_ROOM_FIXED_GSO) ||
-		    bpf_skb_store_bytes(skb, ETH_HLEN, &outer, sizeof(outer),
-					BPF_F_RECOMPUTE_CSUM))
+		    bpf_skb_store_bytes(skb, ETH_HLEN, &outer, sizeof(outer), BPF_F_RECOMPUTE_CSUM))
 			return verdict_drop(DROP_REWRITE);
 	}
 	return output_flow(skb, flow, ticked);
@@ -206,7 +205,8 @@ static __always_inline int dsr_send(struct __sk_buff *skb, const struct packet *
 	struct scratch *scratch;
 	int decided;
 
-	if (CONFIG.dsr_dispatch == DSR_OPTION && !ticked && !(flow->flags & FLOW_OPTION) && !(packet->tcp_flags & TCP_FLAG_SYN) &&
+	if (CONFIG.dsr_dispatch == DSR_OPTION && !ticked && !(flow->flags & FLOW_OPTION) &&
+	    !(packet->tcp_flags & TCP_FLAG_SYN) &&
 	    !(CONFIG.dsr_plain_out && packet->key.proto != IPPROTO_TCP))
 		return VERDICT_NONE;
 	scratch = scratch_get();

@@ -74,8 +74,9 @@ static __always_inline bool dsr_wrap_v6_read(struct __sk_buff *skb, struct scrat
 }
 
 /*
- * Says what an encapsulated packet is: one of enum dsr_wrapped, or the negative drop reason. Strangers
- * are not told apart from pods and hosts with tunnels of their own: their packets stay as they are.
+ * Says what an encapsulated packet is: one of enum dsr_wrapped, or the negative drop reason.
+ * Strangers are not told apart from pods and hosts with tunnels of their own: their packets stay as
+ * they are.
  */
 __noinline int dsr_wrapped(struct __sk_buff *skb, bool v6)
 {

@@ -121,7 +121,7 @@ static __always_inline bool xdp_insert(struct xdp_md *ctx, const struct packet *
 	} else {
 		struct iphdr *ip = gap - sizeof(*ip);
 		const xdp_u16 *words = gap;
-		__u64 sum = (__u64)(__u16)~ip->check + (__u16)~*(__u16 *)ip + (__u16)~ip->tot_len;
+		__u64 sum = (__u64)(__u16)~ip->check + (__u16) ~*(__u16 *)ip + (__u16)~ip->tot_len;
 
 		dsr_write_v4(gap, &key, &mark);
 		*(__u8 *)ip += size / 4;
