@@ -28,6 +28,11 @@ mod kernel {
     mod datapath;
     mod dsr;
     mod dsr_end;
+    mod dsr_ipip;
+    mod dsr_keys;
+    mod dsr_mtu;
+    mod dsr_wire;
+    mod dsr_xdp;
     mod events;
     mod fragments;
     mod fragments_wire;

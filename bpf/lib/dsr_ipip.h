@@ -49,15 +49,16 @@ static __always_inline void dsr_outer_v6(struct ipv6hdr *outer, const struct flo
 					 __u16 payload, const struct addr *from)
 {
 	const struct settings *settings = settings_get();
-	const bool own = settings && !addr_is_zero(&settings->dsr_source_v6);
+	struct addr own = {};
 
 	*(__be32 *)outer = bpf_htonl(6u << 28 | bpf_ntohs(flow->dport));
 	outer->payload_len = bpf_htons(payload);
 	outer->nexthdr = IPPROTO_IPV6;
 	outer->hop_limit = DSR_OUTER_TTL;
-	if (own)
-		__builtin_memcpy(&outer->saddr, &settings->dsr_source_v6, sizeof(outer->saddr));
-	else
-		__builtin_memcpy(&outer->saddr, from, sizeof(outer->saddr));
+	if (settings)
+		own = settings->dsr_source_v6;
+	if (addr_is_zero(&own))
+		own = *from;
+	__builtin_memcpy(&outer->saddr, &own, sizeof(outer->saddr));
 	__builtin_memcpy(&outer->daddr, &flow->daddr, sizeof(outer->daddr));
 }

@@ -190,3 +190,57 @@ pub fn write_header_checksum(frame: &mut [u8]) {
     let check = !header_sum(&frame[ETHERNET..end]);
     frame[24..26].copy_from_slice(&check.to_be_bytes());
 }
+
+/// The frame of a SYN whose TCP options are `padding` times NOP, its MSS, and NOPs up to a word.
+pub fn with_mss(packet: &Packet, padding: usize, mss: u16) -> Vec<u8> {
+    let mut options = vec![1; padding];
+    options.extend([2, 4]);
+    options.extend(mss.to_be_bytes());
+    options.resize(options.len().next_multiple_of(4), 1);
+    let words = (options.len() / 4) as u8;
+    options.extend(&packet.payload);
+    let mut frame = Packet { payload: options, ..packet.clone() }.bytes();
+    let tcp = ETHERNET + if packet.src.is_ipv6() { 40 } else { 20 };
+    frame[tcp + 12] += words << 4;
+    let check = u16::from_be_bytes([frame[tcp + 16], frame[tcp + 17]]);
+    let sum = u32::from(!check) + (u32::from(words) << 12);
+    let check = !((sum & 0xffff) + (sum >> 16)) as u16;
+    frame[tcp + 16..tcp + 18].copy_from_slice(&check.to_be_bytes());
+    frame
+}
+
+/// The MSS that a packet made by [`with_mss`] announces; its checksum was looked at when it was read.
+pub fn mss(packet: &Packet, padding: usize) -> u16 {
+    assert_eq!(packet.payload[padding..padding + 2], [2, 4], "{packet:?}");
+    u16::from_be_bytes([packet.payload[padding + 2], packet.payload[padding + 3]])
+}
+
+/// The frame of `inner` in IPIP or IP6IP6 from `src` to `dst`, with the backend's `port`.
+pub fn encapsulate(inner: &[u8], src: IpAddr, dst: IpAddr, port: u16) -> Vec<u8> {
+    let payload = &inner[ETHERNET..];
+    let mut out = inner[..ETHERNET].to_vec();
+    if src.is_ipv6() {
+        out.extend([0x60, 0]);
+        out.extend(port.to_be_bytes());
+        out.extend((payload.len() as u16).to_be_bytes());
+        out.extend([41, 64]);
+    } else {
+        out.extend([0x45, 0]);
+        out.extend((20 + payload.len() as u16).to_be_bytes());
+        out.extend(port.to_be_bytes());
+        out.extend([0x40, 0, 64, 4, 0, 0]);
+    }
+    out.extend(octets(src));
+    out.extend(octets(dst));
+    if src.is_ipv4() {
+        write_header_checksum(&mut out);
+    }
+    out.extend(payload);
+    out
+}
+
+/// The next-hop MTU that an ICMP error tells.
+pub fn told_mtu(frame: &[u8]) -> u16 {
+    let at = ETHERNET + if frame[ETHERNET] >> 4 == 6 { 40 } else { 20 } + 6;
+    u16::from_be_bytes([frame[at], frame[at + 1]])
+}
