@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Direct server return between real sockets: a client that is its own router, an LB node, and the
-//! backend's node with its pod.
+//! Direct server return between real sockets: a client, its router, an LB node, and the backend's
+//! node with its pod.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -27,6 +27,7 @@ const fn second(family: Family) -> [&'static str; 2] {
 
 struct Wires {
     client: NetNs,
+    router: NetNs,
     pod: NetNs,
     lb: NetNs,
     end: NetNs,
@@ -37,12 +38,13 @@ struct Wires {
 
 impl Wires {
     fn new(dispatch: DsrDispatch, driver: bool) -> Self {
-        let [client, lb, end, pod] = [(); 4].map(|()| NetNs::new());
-        lb.veth("eth0", "", &client, "lb0", "");
-        end.veth("eth0", "", &client, "end0", "");
+        let [client, router, lb, end, pod] = [(); 5].map(|()| NetNs::new());
+        client.veth("eth0", "", &router, "client0", "");
+        lb.veth("eth0", "", &router, "lb0", "");
+        end.veth("eth0", "", &router, "end0", "");
         end.veth("lxc1", "", &pod, "eth0", "");
-        client.run(|| {
-            for key in ["all", "default", "lb0", "end0"] {
+        router.run(|| {
+            for key in ["all", "default", "client0", "lb0", "end0"] {
                 std::fs::write(format!("/proc/sys/net/ipv4/conf/{key}/rp_filter"), "0").unwrap();
             }
             culvert::datapath::sysctl::enable_forwarding().unwrap();
@@ -53,18 +55,23 @@ impl Wires {
             } else {
                 (32, 24, "", "-4", "10.9.0.254")
             };
-            let [address, router] = second(family);
-            client.ip(&format!("addr add {}/{one} dev lo{flag}", family.client));
-            client.ip(&format!("addr add {gateway}/{net} dev lb0{flag}"));
-            client.ip(&format!("addr add {router}/{net} dev end0{flag}"));
+            let [address, router_address] = second(family);
+            client.ip(&format!("addr add {}/{one} dev eth0{flag}", family.client));
+            let hop = if family.v6 { "fd0b::fe" } else { "10.11.0.254" };
+            router.ip(&format!("addr add {hop}/{net} dev client0{flag}"));
+            client.ip(&format!("{v} route add {hop}/{one} dev eth0"));
+            client.ip(&format!("{v} route add default via {hop}"));
+            for (device, link) in [("lb0", gateway), ("end0", router_address)] {
+                router.ip(&format!("addr add {link}/{net} dev {device}{flag}"));
+            }
+            router.ip(&format!("{v} route add {}/{one} dev client0", family.client));
             lb.ip(&format!("addr add {}/{net} dev eth0{flag}", family.node));
             lb.ip(&format!("{v} route add default via {gateway}"));
             end.ip(&format!("addr add {address}/{net} dev eth0{flag}"));
-            end.ip(&format!("{v} route add default via {router}"));
+            end.ip(&format!("{v} route add default via {router_address}"));
             end.ip(&format!("{v} route add {}/{one} dev lxc1", family.pod));
-            let src = family.client;
-            client.ip(&format!("{v} route add {}/{one} via {} src {src}", family.vip, family.node));
-            client.ip(&format!("{v} route add {}/{one} via {address}", family.pod));
+            router.ip(&format!("{v} route add {}/{one} via {}", family.vip, family.node));
+            router.ip(&format!("{v} route add {}/{one} via {address}", family.pod));
             pod.ip(&format!("addr add {}/{one} dev eth0{flag}", family.pod));
             pod.ip(&format!("{v} route add default dev eth0"));
         }
@@ -75,11 +82,11 @@ impl Wires {
             })
         };
         let (lb_objects, end_objects) = (load(&lb), load(&end));
-        let mut wires = Self { client, pod, lb, end, lb_objects, end_objects, _peer: None };
+        let mut wires = Self { client, router, pod, lb, end, lb_objects, end_objects, _peer: None };
         wires.fill();
         if driver {
-            without_checksum_offload(&wires.client, "lb0");
-            wires._peer = Some(pass_all(&wires.client, "lb0"));
+            without_checksum_offload(&wires.router, "lb0");
+            wires._peer = Some(pass_all(&wires.router, "lb0"));
             wires.lb.run(|| {
                 let ifindex = if_nametoindex("eth0").unwrap();
                 let value = XdpDevice { mac: mac(&wires.lb, "eth0"), pad: 0 };
