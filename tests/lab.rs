@@ -15,21 +15,32 @@ mod client;
 mod support {
     #[expect(dead_code, reason = "shared with the source tests, of which this needs a part")]
     pub mod apiserver;
+    #[expect(dead_code, reason = "shared with the kernel tests")]
+    pub mod pins;
 }
 
 #[path = "lab/cases"]
 mod cases {
     mod agent;
+    mod api;
     mod backends;
     mod churn;
     mod configured;
+    mod contract;
     mod dsr;
     mod dsr_path;
+    mod fire;
     mod health;
+    mod host_ports;
     mod kube;
+    mod layout;
     mod lifecycle;
+    mod matrix;
+    mod modes;
+    mod operators;
     mod pods;
     mod reach;
     mod restart;
+    mod soak;
     mod stage;
 }

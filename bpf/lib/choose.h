@@ -4,6 +4,7 @@
 
 #include "affinity.h"
 #include "dsr_option.h"
+#include "maglev.h"
 #include "owned.h"
 #include "report.h"
 #include "route.h"
@@ -13,14 +14,17 @@
 #include "vip.h"
 
 /*
- * An external IP that only the network in front of the cluster may claim: whoever may write a
- * service could otherwise take any address's traffic from the pods (CVE-2020-8554).
+ * An external IP that only the network in front of the cluster may claim, and a hostIP that is not
+ * this node's: whoever may write a service or a pod could otherwise take any address's traffic from
+ * the pods (CVE-2020-8554).
  */
 static __always_inline bool choose_is_withheld(const struct packet *packet,
 					       const struct service *service)
 {
-	return !CONFIG.external_ips_inside && packet->key.zone == ZONE_POD &&
-	       service->kind == SERVICE_EXTERNAL_IP && !owned_lookup(&packet->key.daddr);
+	const bool external = !CONFIG.external_ips_inside && packet->key.zone == ZONE_POD;
+	const __u32 kinds = 1 << SERVICE_HOST_PORT | external << SERVICE_EXTERNAL_IP;
+
+	return service_is_one_of(service->kind, kinds) && !owned_lookup(&packet->key.daddr);
 }
 
 /* Whether a wildcard frontend may have @port, in host byte order. */
@@ -85,17 +89,18 @@ static __always_inline __u32 choose_number(const struct flow_key *key)
 	return mix >> 32;
 }
 
-/* A backend of @service for @key's packet, by chance. NULL when that list is empty. */
+/* A backend of @service for @key's packet. NULL when that list is empty. */
 static __always_inline const struct backend *choose_backend(const struct service *service,
 							    const struct flow_key *key)
 {
 	const struct slot_range *range = choose_range(service, key->zone);
-	__u32 slot;
+	__u32 number;
 
 	if (!range->count)
 		return NULL;
-	slot = range->first + (((__u64)choose_number(key) * range->count) >> 32);
-	return backend_lookup(service, slot);
+	if (!maglev_choose(service, range, key, &number))
+		number = ((__u64)choose_number(key) * range->count) >> 32;
+	return backend_lookup(service, range->first + number);
 }
 
 /* As choose_backend(), but a service with affinity gives @packet's sender what it had before. */

@@ -42,6 +42,9 @@ struct config {
 	__u32 udp_unreplied_timeout;
 	__u32 udp_stream_timeout;
 
+	/* `maglev.hashSeed`, its twelve bytes in their order. */
+	__u32 maglev_seed[3];
+
 	/* Booleans. */
 	__u8 socket_lb;
 	__u8 socket_lb_host_only;
@@ -55,9 +58,9 @@ struct config {
 	__u8 dsr_dispatch;  /* enum dsr_dispatch */
 	__u8 dsr_plain_in;  /* take dispatched packets without a tag, from anyone */
 	__u8 dsr_plain_out; /* send the option without a tag, as others read it */
-	__u8 pad[2];
+	__u8 pad[6];
 };
-_Static_assert(sizeof(struct config) == 80, "config is ABI with the agent");
+_Static_assert(sizeof(struct config) == 96, "config is ABI with the agent");
 
 const volatile struct config CONFIG = {};
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The loop: one task that owns all state and does one thing after the other.
 
-mod task;
 mod waiting;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -17,11 +17,13 @@ use super::checks::Checks;
 use super::dsr::{Dsr, InKernel};
 use super::endpoints::{Conflist, Endpoints};
 use super::features;
+use super::inspect::Observers;
 use super::nodes::Nodes;
 use super::reaper::Reaper;
 use super::report::Report;
 use super::retry::Retries;
 use super::sync::{ServiceSync, Step};
+use super::task::Task;
 use super::uplinks::Uplinks;
 use crate::config::{Config, RoutingMode};
 use crate::datapath::netlink::{Filter, Routes, View};
@@ -30,7 +32,6 @@ use crate::lb::Context;
 use crate::model::{Change, Kind, Problem, SourceStatus};
 use crate::serve::metrics::{Family, Stage};
 use crate::serve::{Health, Metrics};
-use task::Task;
 
 /// A status that changes faster is published at this pace.
 const PUBLISH: Duration = Duration::from_millis(100);
@@ -73,6 +74,8 @@ pub struct Core {
     pub(super) synced_once: bool,
     /// Something was listed since the heap was trimmed.
     pub(super) relisted: bool,
+    pub(super) listed: BTreeSet<Kind>,
+    pub(super) observers: Observers,
     pub(super) cni_installed: bool,
 }
 
@@ -98,13 +101,19 @@ impl Core {
                     }
                 }
                 Some(command) = inputs.commands.recv() => {
-                    block_in_place(|| self.command(command));
+                    let view = inputs.view.borrow().clone();
+                    block_in_place(|| self.command(command, &view));
                 }
                 Ok(()) = inputs.view.changed() => self.retries.now(Task::Network),
                 Ok(()) = inputs.source.changed() => {}
                 () = tokio::time::sleep_until(due.into()) => {}
             }
-            moved |= self.work(&inputs.view.borrow_and_update().clone()).await;
+            let (view, is_news) = latest(&mut inputs.view);
+            if is_news {
+                // It came beside what woke us, and will not be told again.
+                self.retries.now(Task::Network);
+            }
+            moved |= self.work(&view).await;
             let now = Instant::now();
             if publish <= now {
                 let source = inputs.source.borrow().clone();
@@ -120,14 +129,18 @@ impl Core {
 
     /// Returns whether anything is different now, also that something is listed.
     fn take(&mut self, change: Change) -> bool {
-        let (kind, action) = name(&change);
+        let (kind, action) = (change.kind(), change.action());
         self.metrics.event(kind.name(), action);
+        self.observers.note(&change);
         let listed = matches!(change, Change::Listed(..));
         // Before the services themselves: they are planned with it.
         if kind == Kind::Service && self.dsr.learn(&change) {
             self.dsr_changed();
         }
         self.relisted |= listed;
+        if listed {
+            self.listed.insert(kind);
+        }
         let changed = match kind {
             Kind::Service | Kind::EndpointSlice => {
                 let changed = self.sync.change(change) as u64;
@@ -190,12 +203,21 @@ impl Core {
         self.retries.now(Task::Dsr);
     }
 
-    fn command(&mut self, command: Command) {
+    fn command(&mut self, command: Command, view: &View) {
         match command {
             Command::Cni { call, reply } => {
                 let answer = self.endpoints.handle(call, &mut self.datapath);
                 // The caller may have given up; the runtime then asks again.
                 let _ = reply.send(answer);
+            }
+            Command::Explain { asked, reply } => {
+                let _ = reply.send(self.explain(&asked, view));
+            }
+            Command::Observe { noted, reply } => {
+                let _ = reply.send(self.observe(&noted));
+            }
+            Command::Check { source, noted, reply } => {
+                let _ = reply.send(self.check(&source, &noted, view));
             }
             Command::Trace { hooks } => {
                 if let Err(error) = self.datapath.maps().set_trace(hooks) {
@@ -207,10 +229,11 @@ impl Core {
 
     /// Returns whether there was any.
     async fn work(&mut self, view: &View) -> bool {
-        let now = Instant::now();
-        if self.acceleration.due().is_some_and(|due| due <= now) {
+        if self.acceleration.due().is_some_and(|due| due <= Instant::now()) {
             self.retries.now(Task::Acceleration);
         }
+        // Not earlier: what was just asked for is due by this moment.
+        let now = Instant::now();
         let tasks = self.retries.due(now);
         let mut worked = !tasks.is_empty();
         for task in tasks {
@@ -249,9 +272,11 @@ impl Core {
                 if first {
                     self.retries.now(Task::DetachOthers);
                 }
-                self.retries.now(Task::Acceleration);
                 self.retries.now(Task::Dsr);
                 self.retries.now(Task::Routes);
+                // In one go: a device that waits for its driver hook is not ready meanwhile.
+                let now = Instant::now();
+                block_in_place(|| self.acceleration.step(view, &self.datapath, now))?;
             }
             Task::Acceleration => {
                 let now = Instant::now();
@@ -366,20 +391,11 @@ impl Core {
     }
 }
 
-fn name(change: &Change) -> (Kind, &'static str) {
-    use crate::model::{Object, ObjectKey};
-    let of = |object: &Object| match object {
-        Object::Service(_) => Kind::Service,
-        Object::Slice(_) => Kind::EndpointSlice,
-        Object::Node(_) => Kind::Node,
-        Object::Pod(_) => Kind::Pod,
-    };
-    match change {
-        Change::Set(object) => (of(object), "set"),
-        Change::Removed(ObjectKey::Service(_)) => (Kind::Service, "removed"),
-        Change::Removed(ObjectKey::Slice(_)) => (Kind::EndpointSlice, "removed"),
-        Change::Removed(ObjectKey::Node(_)) => (Kind::Node, "removed"),
-        Change::Removed(ObjectKey::Pod(_)) => (Kind::Pod, "removed"),
-        Change::Listed(kind, _) => (*kind, "listed"),
-    }
+/// The newest view, and whether nobody has been told of it.
+fn latest(view: &mut watch::Receiver<Arc<View>>) -> (Arc<View>, bool) {
+    let newest = view.borrow_and_update();
+    (Arc::clone(&newest), newest.has_changed())
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@ use super::acceleration::Acceleration;
 use super::status::{Feature, Features};
 use crate::config::{Algorithm, Config, DsrDispatch, KubeProxyReplacement, LbMode, RoutingMode};
 use crate::datapath::probe::Probe;
-use crate::lb::{Context, Forwarding, Serve};
+use crate::lb::{self, Context, Forwarding, Selection, Serve};
 
 const LATER: &str = "not in this version";
 
@@ -24,6 +24,15 @@ pub fn context(config: &Config, forwarding: Forwarding) -> Context {
         forwarding,
     };
     Context { serve, ..Context::of(&config.node_name) }
+}
+
+/// How backends are chosen for clients outside; the size of the map is found in the map.
+pub fn selection(config: &Config) -> Selection {
+    let algorithm = match config.load_balancer.algorithm {
+        Algorithm::Random => lb::Algorithm::Random,
+        Algorithm::Maglev => lb::Algorithm::Maglev,
+    };
+    Selection { algorithm, seed: config.maglev_seed.0, words: 0 }
 }
 
 /// What the kernel must have for `kubeProxyReplacement: true`.
@@ -84,9 +93,9 @@ pub fn of(config: &Config, probe: &Probe, socket_lb: bool, dsr: (Feature, Featur
         dsr_dispatch: dsr.1,
         backend_selection: match config.load_balancer.algorithm {
             Algorithm::Random => Feature::as_requested("Random"),
-            Algorithm::Maglev => Feature::instead("Maglev", "Random", LATER),
+            Algorithm::Maglev => Feature::as_requested("Maglev"),
         },
-        session_affinity: Feature::absent(LATER),
+        session_affinity: Feature::switch(replaces),
         nat46x64: Feature::absent(LATER),
         xdp_acceleration: Acceleration::new(config.load_balancer.acceleration).feature(),
         cluster_ip: Feature::switch(true),

@@ -24,6 +24,7 @@ impl Config {
             tcp_closing_timeout: ticks(self.flow_timeouts.tcp_closing),
             udp_unreplied_timeout: ticks(self.flow_timeouts.udp_unreplied),
             udp_stream_timeout: ticks(self.flow_timeouts.udp_stream),
+            maglev_seed: self.maglev_seed.0,
             socket_lb: self.socket_lb.enabled.into(),
             socket_lb_host_only: self.socket_lb.host_namespace_only.into(),
             bind_protection: self.node_port.bind_protection.into(),
@@ -40,7 +41,7 @@ impl Config {
             } as u8,
             dsr_plain_in: self.load_balancer.dsr_plain.into(),
             dsr_plain_out: self.load_balancer.dsr_plain.into(),
-            pad: [0; 2],
+            pad: [0; 6],
         }
     }
 }
@@ -69,6 +70,7 @@ mod tests {
         ("bpf.snatPortRange", "40000,50000"),
         ("bpf.hairpinIPv4", "169.254.1.1"),
         ("bpf.hairpinIPv6", "fe80::1"),
+        ("maglev.hashSeed", "AAAAAAAAAAAAAAAB"),
         ("flowTimeouts.tcpSyn", "7s"),
         ("flowTimeouts.tcpEstablished", "7s"),
         ("flowTimeouts.tcpClosing", "7s"),

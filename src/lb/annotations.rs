@@ -12,12 +12,13 @@ use crate::model::Service;
 
 const PREFIXES: [&str; 2] = ["service.culvert.io/", "service.cilium.io/"];
 
-/// `enum service_algorithm`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(super) enum Algorithm {
-    Random = 0,
-    Maglev = 1,
+/// How a backend is chosen for clients outside the cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Algorithm {
+    #[default]
+    Random,
+    /// The same one for a client on every node.
+    Maglev,
 }
 
 /// The annotations of one service, as read.
@@ -127,6 +128,15 @@ const TAKE: [(&str, Take); 7] = [
         Ok(())
     }),
 ];
+
+/// Read, and not obeyed yet.
+const STORED: [&str; 1] = ["forwarding-mode"];
+
+/// Those that are obeyed, by our prefix; Cilium's name does the same.
+pub fn obeyed() -> impl Iterator<Item = String> {
+    let names = TAKE.iter().map(|(name, _)| *name).filter(|name| !STORED.contains(name));
+    names.map(|name| format!("{}{name}", PREFIXES[0]))
+}
 
 fn word<T: Copy>(
     value: &str,

@@ -3,12 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::host_ports::is_one;
 use super::list::{Garbage, List};
 use super::plan::{Gone, Plan, Totals, Write};
 use super::targets::Target;
-use crate::abi::{
-    Addr, BACKEND_TERMINATING, Service, ServiceKey, ServiceKind, SourceRangeKey, TargetStatus,
-};
+use crate::abi::{Addr, BACKEND_TERMINATING, Service, ServiceKey, SourceRangeKey, TargetStatus};
 
 #[derive(Debug, Default)]
 pub(super) struct Record {
@@ -23,6 +22,10 @@ pub(super) struct Record {
     pub(super) garbage: Vec<Garbage>,
     /// Targets whose end is still to be written.
     pub(super) owed: Vec<Gone>,
+    /// Tables that its frontends use.
+    pub(super) tables: BTreeSet<u32>,
+    /// Tables still to be released.
+    pub(super) owed_tables: Vec<u32>,
     pub(super) totals: Totals,
     /// Wildcard frontends of hostPorts, as counted last.
     pub(super) host_ports: u32,
@@ -51,6 +54,7 @@ impl Record {
             .collect();
         self.frontends = wanted.into_iter().map(|(key, value)| (key, Some(value))).collect();
 
+        plan.released.append(&mut self.owed_tables);
         plan.ended.append(&mut self.owed);
         plan.gone.extend(plan.ended.iter().map(|gone| end(gone.target())));
         plan.garbage = std::mem::take(&mut self.garbage);
@@ -70,12 +74,9 @@ impl Record {
 
     /// Wildcard frontends of hostPorts that are wanted now.
     pub(super) fn count_host_ports(&self) -> u32 {
-        let wildcard =
-            |key: &ServiceKey| key.vip == Addr::V4_WILDCARD || key.vip == Addr::V6_WILDCARD;
-        let is_one = |(key, value): &&(ServiceKey, Option<Service>)| {
-            wildcard(key) && value.is_some_and(|v| v.kind == ServiceKind::HostPort as u8)
-        };
-        u32::try_from(self.frontends.iter().filter(is_one).count()).unwrap_or(u32::MAX)
+        let written = self.frontends.iter();
+        let ours = written.filter(|(key, value)| value.is_some_and(|value| is_one(key, &value)));
+        u32::try_from(ours.count()).unwrap_or(u32::MAX)
     }
 
     /// What of `plan` arrived is not known: the next plan writes all of it again.
@@ -104,6 +105,7 @@ impl Record {
         self.vips.dedup();
         self.garbage.extend(plan.garbage);
         self.owed.extend(plan.ended);
+        self.owed_tables.extend(plan.released);
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -113,6 +115,8 @@ impl Record {
             && self.ranges.is_empty()
             && self.garbage.is_empty()
             && self.owed.is_empty()
+            && self.tables.is_empty()
+            && self.owed_tables.is_empty()
     }
 
     /// Counts what is written; the two `no_local` counts are the caller's.

@@ -2,17 +2,24 @@
 //! Single behaviours of the balancer; `random` holds the properties.
 
 mod annotations;
+mod audit;
+mod claims;
+mod explain;
 mod forwarding;
 mod health;
 mod host_ports;
 mod random;
+mod restart;
+mod scale;
 mod serve;
 mod support;
+mod tables;
 mod topology;
+mod world;
 
 use crate::abi::{
     Addr, BACKEND_LOCAL, BACKEND_NOT_READY, BACKEND_TERMINATING, SERVICE_AFFINITY,
-    SERVICE_HAS_ENDPOINTS, ServiceKey, ServiceKind, TargetState, TargetStatus,
+    SERVICE_HAS_ENDPOINTS, ServiceKey, ServiceKind, TargetStatus,
 };
 use crate::model::{IngressAddress, Protocol, ServiceType, TrafficPolicy};
 
@@ -187,6 +194,20 @@ fn an_endpoint_in_two_slices_is_listed_once_and_as_the_better_one() {
 }
 
 #[test]
+fn of_slices_that_disagree_where_an_endpoint_is_one_that_says_here_counts() {
+    for order in [["a", "b"], ["b", "a"]] {
+        let mut kernel = Kernel::new();
+        kernel.balancer.set_service(service("web", &["10.96.0.1"]));
+        for (name, node) in order.into_iter().zip(["there", "here"]) {
+            kernel.balancer.set_slice(slice(name, vec![endpoint("10.1.0.1").on(node)]).of("web"));
+        }
+        kernel.sync();
+        let backends = kernel.tables.backends.values();
+        assert_eq!(backends.map(|backend| backend.flags).collect::<Vec<_>>(), [BACKEND_LOCAL]);
+    }
+}
+
+#[test]
 fn ports_are_matched_by_name_and_protocol() {
     let mut kernel = Kernel::new();
     let mut web = service("web", &["10.96.0.1"]);
@@ -234,38 +255,6 @@ fn an_unchanged_object_is_no_change() {
 }
 
 #[test]
-fn a_frontend_stays_with_its_owner_and_passes_on_when_the_owner_leaves() {
-    let mut kernel = Kernel::new();
-    kernel.balancer.set_service(service("b", &["10.96.0.1"]));
-    kernel.balancer.set_slice(slice("b", vec![endpoint("10.1.0.2")]));
-    kernel.sync();
-    kernel.balancer.set_service(service("a", &["10.96.0.1"]));
-    kernel.balancer.set_slice(slice("a", vec![endpoint("10.1.0.1")]));
-    kernel.sync();
-    assert_eq!(kernel.inside(key("10.96.0.1", 80)), ["10.1.0.2:8080"]);
-    let problems = kernel.balancer.problems();
-    assert_eq!(problems.len(), 1);
-    assert_eq!(problems[0].subject, "Service default/a");
-    assert!(problems[0].message.contains("`10.96.0.1:80/TCP` already belongs"), "{problems:?}");
-
-    kernel.balancer.remove_service(&name("b"));
-    kernel.sync();
-    assert_eq!(kernel.inside(key("10.96.0.1", 80)), ["10.1.0.1:8080"]);
-    assert!(kernel.balancer.problems().is_empty());
-}
-
-#[test]
-fn of_two_new_claimants_the_first_by_name_wins() {
-    let mut kernel = Kernel::new();
-    for (name, address) in [("b", "10.1.0.2"), ("a", "10.1.0.1")] {
-        kernel.balancer.set_service(service(name, &["10.96.0.1"]));
-        kernel.balancer.set_slice(slice(name, vec![endpoint(address)]));
-    }
-    kernel.sync();
-    assert_eq!(kernel.inside(key("10.96.0.1", 80)), ["10.1.0.1:8080"]);
-}
-
-#[test]
 fn a_frontend_moves_to_another_port_of_its_service_without_a_gap() {
     let mut kernel = Kernel::new();
     let mut web = service("web", &["10.96.0.1"]);
@@ -304,69 +293,6 @@ fn a_target_outlives_a_change_of_its_neighbours() {
     kernel.balancer.set_slice(slice("web", vec![endpoint("10.1.0.2"), endpoint("10.1.0.3")]));
     kernel.sync();
     assert_eq!(kernel.target("10.1.0.2"), target);
-}
-
-#[test]
-fn a_restart_with_the_same_objects_writes_nothing() {
-    let mut kernel = Kernel::new();
-    let objects = |balancer: &mut Balancer| {
-        balancer.set_service(service("web", &["10.96.0.1"]));
-        balancer.set_slice(slice("web", vec![endpoint("10.1.0.1")]));
-        balancer.set_service(service("empty", &["10.96.0.2"]));
-    };
-    objects(&mut kernel.balancer);
-    kernel.sync();
-    let before = kernel.tables.clone();
-    kernel.restart();
-    objects(&mut kernel.balancer);
-    for plan in kernel.balancer.plan(10) {
-        assert!(plan.is_empty(), "{plan:?}");
-    }
-    assert!(kernel.balancer.prune(true).is_empty());
-    assert_eq!(kernel.tables, before);
-}
-
-#[test]
-fn a_restart_keeps_ids_and_targets_of_what_stayed() {
-    let mut kernel = Kernel::new();
-    for (name, vip) in [("a", "10.96.0.1"), ("b", "10.96.0.2")] {
-        kernel.balancer.set_service(service(name, &[vip]));
-        kernel.balancer.set_slice(slice(name, vec![endpoint("10.1.0.1"), endpoint("10.1.0.2")]));
-    }
-    kernel.sync();
-    let id = kernel.tables.services[&key("10.96.0.2", 80)].id;
-    let target = kernel.backend(id, "10.1.0.2").target;
-
-    kernel.restart();
-    kernel.balancer.set_service(service("b", &["10.96.0.2"]));
-    kernel.balancer.set_slice(slice("b", vec![endpoint("10.1.0.2")]));
-    kernel.sync();
-    assert_eq!(kernel.tables.services[&key("10.96.0.2", 80)].id, id);
-    assert_eq!(kernel.backend(id, "10.1.0.2").target, target);
-    assert!(kernel.tables.services.contains_key(&key("10.96.0.1", 80)), "not pruned yet");
-
-    kernel.prune();
-    assert_eq!(kernel.tables.services.len(), 1);
-    assert_eq!(kernel.tables.backends.len(), 1);
-    let alive = |state: &&TargetState| state.status == TargetStatus::Active as u8;
-    assert_eq!(kernel.tables.targets.values().filter(alive).count(), 1);
-}
-
-#[test]
-fn a_reserved_target_survives_a_restart_and_is_nobody_elses() {
-    let mut kernel = Kernel::new();
-    let (target, write) = kernel.balancer.reserve_target().unwrap();
-    kernel.tables.apply(write);
-    kernel.restart_with(&[target]);
-    kernel.prune();
-    assert_eq!(kernel.tables.targets[&target.index].status, TargetStatus::Active as u8);
-    kernel.balancer.set_service(service("web", &["10.96.0.1"]));
-    kernel.balancer.set_slice(slice("web", vec![endpoint("10.1.0.1")]));
-    kernel.sync();
-    assert_ne!(kernel.target("10.1.0.1"), target.index);
-    let write = kernel.balancer.release_target(target);
-    kernel.tables.apply(write);
-    assert_eq!(kernel.tables.targets[&target.index].status, TargetStatus::Gone as u8);
 }
 
 #[test]

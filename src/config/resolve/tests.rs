@@ -133,10 +133,6 @@ fn what_is_wrong_is_named() {
             "loadBalancer: {mode: nat}",
             "`loadBalancer.mode` in `c.yaml`: `nat` is none of snat, dsr, hybrid",
         ),
-        (
-            "loadBalancer: {algorithm: maglev}",
-            "`loadBalancer.algorithm: maglev` is not supported by this version",
-        ),
         ("routingMode: tunnel", "`routingMode: tunnel` is not supported by this version"),
         ("tunnel: vxlan", "`routingMode: tunnel` is not supported by this version"),
         ("bpf: {masquerade: true}", "`bpf.masquerade: true` is not supported by this version"),

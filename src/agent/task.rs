@@ -3,7 +3,7 @@
 
 /// Work besides services that is tried again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Task {
+pub(super) enum Task {
     Network,
     Acceleration,
     Dsr,
