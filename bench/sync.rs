@@ -17,7 +17,7 @@ use culvert::abi::{Addr, Config};
 use culvert::agent::sync::ServiceSync;
 use culvert::datapath::{Datapath, Options, host};
 use culvert::k8s::manifests;
-use culvert::lb::Context as Node;
+use culvert::lb::{Context as Node, Selection};
 use culvert::model::{Change, Kind, Object, SourceStatus};
 use tokio::sync::{mpsc, watch};
 
@@ -65,7 +65,8 @@ fn measure(services: usize, dir: &Path, root: &Path) -> Result<()> {
         force_clsact: false,
     })?;
     let node = Node::of("node-0");
-    let mut sync = ServiceSync::adopt(Arc::clone(datapath.maps()), node, &[])?;
+    let mut sync =
+        ServiceSync::adopt(Arc::clone(datapath.maps()), node, Selection::default(), &[])?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
 
     let (tx, mut changes) = mpsc::channel(4096);

@@ -97,6 +97,8 @@ static __always_inline int leave_node(struct __sk_buff *skb, struct packet *pack
 	if (parsed == PARSED_L4) {
 		done = translate_from_host(skb, packet, now, v6);
 		if (done == VERDICT_NONE)
+			done = unserved_from_host(skb, packet);
+		if (done == VERDICT_NONE)
 			done = pod_keep_apart(skb, packet, ZONE_WIRE, 0, now);
 	} else if (parsed == PARSED_L3) {
 		done = packet->fragment ? fragment_from_host(skb, packet)

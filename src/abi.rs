@@ -27,10 +27,10 @@ pub use flow::{Flow, FlowKey, FlowKind, Zone, flow_flag, flow_tcp};
 pub use node::{NODE_ADDRESS, NodeAddress, NodeKey};
 pub use outcome::{Counter, Direction, Hook, Outcome};
 pub use service::{
-    BACKEND_LOCAL, BACKEND_NOT_READY, BACKEND_TERMINATING, Backend, BackendKey, SERVICE_AFFINITY,
-    SERVICE_DELEGATE, SERVICE_DSR, SERVICE_HAS_ENDPOINTS, SERVICE_SOURCE_RANGES,
-    SERVICE_SOURCE_RANGES_DENY, Service, ServiceKey, ServiceKind, SlotRange, TargetState,
-    TargetStatus,
+    BACKEND_LOCAL, BACKEND_NOT_READY, BACKEND_TERMINATING, Backend, BackendKey, MaglevSlots,
+    SERVICE_AFFINITY, SERVICE_DELEGATE, SERVICE_DSR, SERVICE_HAS_ENDPOINTS, SERVICE_MAGLEV,
+    SERVICE_RANDOM, SERVICE_SOURCE_RANGES, SERVICE_SOURCE_RANGES_DENY, Service, ServiceKey,
+    ServiceKind, SlotRange, TargetState, TargetStatus,
 };
 pub use sock_nat::{GoneTarget, SOCK_NAT_SHOWN, SOCK_NAT_USED, SockNat, SockNatEntry, StaleSock};
 

@@ -23,7 +23,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 pub use resolve::{Error, HostFacts, Inputs};
 pub use value::{
     Acceleration, Algorithm, DsrDispatch, KubeProxyReplacement, LbMode, LogFormat,
-    NodePortAddresses, PortRange, RoutingMode,
+    NodePortAddresses, PortRange, RoutingMode, Seed,
 };
 
 /// Where the configuration file is looked for unless `--config` names another.
@@ -50,6 +50,8 @@ pub struct Config {
     /// Serve `hostPort` of pods.
     pub host_port: bool,
     pub load_balancer: LoadBalancer,
+    /// Of `loadBalancer.algorithm: maglev`; the same on all nodes.
+    pub maglev_seed: Seed,
     pub socket_lb: SocketLb,
     pub routing_mode: RoutingMode,
     /// Install a route to every other node's pods.
@@ -151,6 +153,8 @@ pub struct Bpf {
     pub vips_max: u32,
     pub source_ranges_max: u32,
     pub affinities_max: u32,
+    /// Entries of map `maglev`, eight bytes each.
+    pub maglev_max: u32,
 }
 
 /// How long a flow without packets is kept.
@@ -217,6 +221,7 @@ impl Default for Config {
                 source_ranges_all_types: false,
                 classes: Vec::new(),
             },
+            maglev_seed: Seed::DEFAULT,
             socket_lb: SocketLb { enabled: true, host_namespace_only: false },
             routing_mode: RoutingMode::Native,
             auto_direct_node_routes: false,
@@ -261,6 +266,7 @@ impl Default for Bpf {
             vips_max: 65_536,
             source_ranges_max: 65_536,
             affinities_max: 65_536,
+            maglev_max: 0,
         }
     }
 }

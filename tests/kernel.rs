@@ -39,6 +39,7 @@ mod kernel {
     mod host_flow;
     mod icmp;
     mod lxc;
+    mod maglev;
     mod netlink;
     mod probe;
     mod sctp;

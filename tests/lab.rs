@@ -15,19 +15,28 @@ mod client;
 mod support {
     #[expect(dead_code, reason = "shared with the source tests, of which this needs a part")]
     pub mod apiserver;
+    #[expect(dead_code, reason = "shared with the kernel tests")]
+    pub mod pins;
 }
 
 #[path = "lab/cases"]
 mod cases {
     mod agent;
+    mod api;
     mod backends;
     mod churn;
     mod configured;
+    mod fire;
     mod health;
     mod kube;
+    mod layout;
     mod lifecycle;
+    mod matrix;
+    mod modes;
+    mod operators;
     mod pods;
     mod reach;
     mod restart;
+    mod soak;
     mod stage;
 }

@@ -345,6 +345,7 @@ fn config() -> abi::Config {
         tcp_closing_timeout: seconds(600),
         udp_unreplied_timeout: seconds(600),
         udp_stream_timeout: seconds(600),
+        maglev_seed: [0; 12],
         socket_lb: 1,
         socket_lb_host_only: 0,
         bind_protection: 1,
@@ -355,7 +356,7 @@ fn config() -> abi::Config {
         dsr_dispatch: abi::DsrDispatch::Off as u8,
         dsr_plain_in: 0,
         dsr_plain_out: 0,
-        pad: [0; 2],
+        pad: [0; 6],
     }
 }
 

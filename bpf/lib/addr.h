@@ -47,6 +47,12 @@ static __always_inline bool addr_equal(const struct addr *a, const struct addr *
 	return a->d[0] == b->d[0] && a->d[1] == b->d[1];
 }
 
+/* fe80::/10 */
+static __always_inline bool addr_is_link_local(const struct addr *addr)
+{
+	return (addr->w[0] & bpf_htonl(0xffc00000)) == bpf_htonl(0xfe800000);
+}
+
 static __always_inline bool addr_is_zero(const struct addr *addr)
 {
 	return !(addr->d[0] | addr->d[1]);

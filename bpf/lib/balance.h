@@ -56,10 +56,11 @@ static __always_inline void balance_delegate(struct scratch *scratch, const stru
 }
 
 /*
- * Serves scratch->packet, whose destination is a service and which has no flow. Returns the
- * verdict.
+ * Plans scratch->packet's flow: its destination is a service, and it has none. Returns VERDICT_NONE
+ * when it can be opened, else the verdict. Apart from balance_open(), or the stack frames of both
+ * would add up beyond what the verifier lets a chain of calls have.
  */
-__noinline int balance_first(struct __sk_buff *skb)
+__noinline int balance_plan(struct __sk_buff *skb)
 {
 	struct scratch *scratch = scratch_get();
 	const struct service *service;
@@ -106,12 +107,31 @@ __noinline int balance_first(struct __sk_buff *skb)
 	}
 	if (scratch->packet.ttl <= 1 && !output_by_stack(&scratch->forward))
 		return reject_send(skb, REJECT_TTL_EXPIRED, 0);
+	return VERDICT_NONE;
+}
+
+/* Opens the planned flow of scratch->packet and sends that. Returns the verdict. */
+__noinline int balance_open(struct __sk_buff *skb)
+{
+	struct scratch *scratch = scratch_get();
+	int why;
+
+	if (!scratch)
+		return verdict_drop(DROP_FLOWS_FULL);
 	why = flow_open(skb);
 	if (why)
 		return verdict_drop(why);
 	if (DSR_SENDS && CONFIG.dsr_dispatch && (scratch->forward.flags & FLOW_DSR))
 		return dsr_send_first(skb);
 	return balance_send(skb, scratch);
+}
+
+/* Serves scratch->packet, the first to a frontend. Returns the verdict. */
+static __always_inline int balance_first(struct __sk_buff *skb)
+{
+	const int decided = balance_plan(skb);
+
+	return decided == VERDICT_NONE ? balance_open(skb) : decided;
 }
 
 /* Serves @packet if its destination is a service, and answers for the addresses of services. */

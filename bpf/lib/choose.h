@@ -4,6 +4,7 @@
 
 #include "affinity.h"
 #include "dsr_option.h"
+#include "maglev.h"
 #include "owned.h"
 #include "report.h"
 #include "route.h"
@@ -85,17 +86,18 @@ static __always_inline __u32 choose_number(const struct flow_key *key)
 	return mix >> 32;
 }
 
-/* A backend of @service for @key's packet, by chance. NULL when that list is empty. */
+/* A backend of @service for @key's packet. NULL when that list is empty. */
 static __always_inline const struct backend *choose_backend(const struct service *service,
 							    const struct flow_key *key)
 {
 	const struct slot_range *range = choose_range(service, key->zone);
-	__u32 slot;
+	__u32 number;
 
 	if (!range->count)
 		return NULL;
-	slot = range->first + (((__u64)choose_number(key) * range->count) >> 32);
-	return backend_lookup(service, slot);
+	if (!maglev_choose(service, range, key, &number))
+		number = ((__u64)choose_number(key) * range->count) >> 32;
+	return backend_lookup(service, range->first + number);
 }
 
 /* As choose_backend(), but a service with affinity gives @packet's sender what it had before. */

@@ -49,6 +49,9 @@ struct config {
 	__u32 udp_unreplied_timeout;
 	__u32 udp_stream_timeout;
 
+	/* `maglev.hashSeed`, its twelve bytes in their order. */
+	__u32 maglev_seed[3];
+
 	/* Booleans. */
 	__u8 socket_lb;
 	__u8 socket_lb_host_only;
@@ -62,9 +65,9 @@ struct config {
 	__u8 dsr_dispatch;  /* enum dsr_dispatch */
 	__u8 dsr_plain_in;  /* take dispatched packets without a tag, from anyone */
 	__u8 dsr_plain_out; /* send the option without a tag, as others read it */
-	__u8 pad[2];
+	__u8 pad[6];
 };
-_Static_assert(sizeof(struct config) == 128, "config is ABI with the agent");
+_Static_assert(sizeof(struct config) == 144, "config is ABI with the agent");
 
 const volatile struct config CONFIG = {};
 

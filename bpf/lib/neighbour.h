@@ -18,6 +18,9 @@
 #define ND_FLAGS_SOLICITED_OVERRIDE 0x60
 #define ND_HOP_LIMIT 255
 
+/* In a MAC's first byte: not one station's. */
+#define MAC_GROUP 1
+
 /* Ethernet and IPv4 only, which is all a veth pair carries. */
 struct arp_packet {
 	struct ethhdr eth;
@@ -93,6 +96,7 @@ static __always_inline int neighbour_arp(struct __sk_buff *skb)
  */
 static __noinline int neighbour_solicit(struct __sk_buff *skb, const struct packet *packet)
 {
+	__u8 host_mac[ETH_ALEN];
 	const struct endpoint *endpoint;
 	struct nd_packet nd = {};
 	__be32 pseudo[2] = {};
@@ -112,14 +116,21 @@ static __noinline int neighbour_solicit(struct __sk_buff *skb, const struct pack
 	endpoint = endpoint_lookup(&target);
 	if (endpoint && endpoint->ifindex == skb->ifindex)
 		return VERDICT_NONE;
-	/* A link-local sender is no endpoint: its MAC's host side is found by any of our keys. */
-	endpoint = endpoint_lookup(&packet->key.saddr);
-	if (!endpoint || endpoint->ifindex != skb->ifindex)
+	if (bpf_skb_load_bytes(skb, 0, host_mac, ETH_ALEN) ||
+	    bpf_skb_load_bytes(skb, ETH_ALEN, macs, ETH_ALEN))
 		return VERDICT_NONE;
-
-	if (bpf_skb_load_bytes(skb, ETH_ALEN, macs, ETH_ALEN))
-		return VERDICT_NONE;
-	__builtin_memcpy(macs + ETH_ALEN, endpoint->host_mac, ETH_ALEN);
+	if (addr_is_link_local(&packet->key.saddr)) {
+		/* No endpoint. Asking whether we are still there, it knows our MAC (RFC
+		 * 4861, 7.3.3). */
+		if (host_mac[0] & MAC_GROUP)
+			return VERDICT_NONE;
+	} else {
+		endpoint = endpoint_lookup(&packet->key.saddr);
+		if (!endpoint || endpoint->ifindex != skb->ifindex)
+			return VERDICT_NONE;
+		__builtin_memcpy(host_mac, endpoint->host_mac, ETH_ALEN);
+	}
+	__builtin_memcpy(macs + ETH_ALEN, host_mac, ETH_ALEN);
 
 	nd.ip.daddr = nd.ip.saddr;
 	nd.ip.saddr = nd.target;
@@ -129,7 +140,7 @@ static __noinline int neighbour_solicit(struct __sk_buff *skb, const struct pack
 	nd.flags = ND_FLAGS_SOLICITED_OVERRIDE;
 	nd.option = ND_OPTION_TARGET_LLADDR;
 	nd.option_len = 1;
-	__builtin_memcpy(nd.mac, endpoint->host_mac, ETH_ALEN);
+	__builtin_memcpy(nd.mac, host_mac, ETH_ALEN);
 
 	pseudo[0] = bpf_htonl(sizeof(nd) - sizeof(nd.ip));
 	pseudo[1] = bpf_htonl(IPPROTO_ICMPV6);

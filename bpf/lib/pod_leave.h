@@ -22,7 +22,7 @@ static __always_inline enum pod_source pod_source(const struct __sk_buff *skb,
 	 */
 	if (addr_is_v4(source))
 		return source->w[3] ? POD_SOURCE_FOREIGN : POD_SOURCE_LINK;
-	if (addr_is_zero(source) || (source->w[0] & bpf_htonl(0xffc00000)) == bpf_htonl(0xfe800000))
+	if (addr_is_zero(source) || addr_is_link_local(source))
 		return POD_SOURCE_LINK;
 	return POD_SOURCE_FOREIGN;
 }

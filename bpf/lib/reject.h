@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Tells the sender at once what became of its packet: ICMP port unreachable, time exceeded, too big
- * (RFC 792, RFC 4443), sent back out of the device the packet came from.
+ * (RFC 792, RFC 4443), sent back out of the device the packet came from, or up to the host's stack.
  */
 #pragma once
 
@@ -214,10 +214,12 @@ __noinline int reject_send(struct __sk_buff *skb, __u32 why, __u32 mtu)
 								  : DROP_TOO_BIG;
 	struct scratch *scratch = scratch_get();
 	const struct packet *packet;
+	bool up;
 
 	if (!scratch)
 		return verdict_drop(outcome);
 	packet = &scratch->packet;
+	up = packet->key.zone == ZONE_HOST;
 	if (!budget_take(BUDGET_REJECTS, REJECTS_PER_TICK))
 		return verdict_drop(outcome);
 	if (addr_is_v4(&packet->key.saddr) ? reject_build_v4(skb, packet, why, mtu)
@@ -225,7 +227,7 @@ __noinline int reject_send(struct __sk_buff *skb, __u32 why, __u32 mtu)
 		return verdict_drop(outcome);
 
 	skb->tc_index = OUTPUT_FINISHED;
-	return verdict(outcome, bpf_redirect(skb->ifindex, 0));
+	return verdict(outcome, bpf_redirect(skb->ifindex, up ? BPF_F_INGRESS : 0));
 }
 
 static __always_inline int reject(struct __sk_buff *skb, const struct packet *packet,

@@ -100,3 +100,28 @@ __noinline int unserved(struct __sk_buff *skb, __u32 ports)
 		return done;
 	return verdict_drop(packet->fragment ? DROP_FRAGMENT : DROP_UNKNOWN_PORT);
 }
+
+/*
+ * Refuses what the host's own stack opens towards a service that has no endpoint, or towards a
+ * cluster IP's unknown port. The socket hook has done so already, except where it cannot name an
+ * error (below Linux 6.1) or was not asked. Returns the verdict, or VERDICT_NONE.
+ */
+static __always_inline int unserved_from_host(struct __sk_buff *skb, const struct packet *packet)
+{
+	const struct service *service;
+	const struct vip *vip;
+
+	if (!packet_opens(packet))
+		return VERDICT_NONE;
+	vip = vip_lookup(&packet->key.daddr);
+	if (!vip || (vip->flags & VIP_FOREIGN) || owned_lookup(&packet->key.daddr))
+		return VERDICT_NONE;
+	service = service_lookup(&packet->key.daddr, packet->key.dport, packet->key.proto);
+	if (!service)
+		return vip->flags & VIP_CLUSTER_IP ? reject(skb, packet, REJECT_UNKNOWN_PORT, 0)
+						   : VERDICT_NONE;
+	if (service->inside.count || (service->flags & SERVICE_HAS_ENDPOINTS) ||
+	    (service->kind == SERVICE_EXTERNAL_IP && !CONFIG.external_ips_inside))
+		return VERDICT_NONE;
+	return reject(skb, packet, REJECT_NO_ENDPOINTS, 0);
+}

@@ -52,6 +52,8 @@ pub struct Config {
     pub tcp_closing_timeout: u32,
     pub udp_unreplied_timeout: u32,
     pub udp_stream_timeout: u32,
+    /// Bytes of `maglev.hashSeed`; programs read them as words.
+    pub maglev_seed: [u8; 12],
     pub socket_lb: u8,
     pub socket_lb_host_only: u8,
     pub bind_protection: u8,
@@ -65,7 +67,7 @@ pub struct Config {
     pub dsr_plain_in: u8,
     /// Send the option without a tag, as others read it.
     pub dsr_plain_out: u8,
-    pub pad: [u8; 2],
+    pub pad: [u8; 6],
 }
 
 /// The one value of map `settings`.
@@ -102,6 +104,7 @@ same_layout!(
         tcp_closing_timeout,
         udp_unreplied_timeout,
         udp_stream_timeout,
+        maglev_seed,
         socket_lb,
         socket_lb_host_only,
         bind_protection,

@@ -82,6 +82,10 @@ pub const SERVICE_DSR: u16 = 1 << 4;
 /// A local backend gets the packet as it came.
 pub const SERVICE_DELEGATE: u16 = 1 << 5;
 
+/// `enum service_algorithm`.
+pub const SERVICE_RANDOM: u8 = 0;
+pub const SERVICE_MAGLEV: u8 = 1;
+
 /// Slots `first .. first + count` of a service's backend list.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
@@ -177,6 +181,16 @@ pub struct TargetState {
     pub pad2: u16,
 }
 
+/// Value of `maglev`: part of a table, each slot a number in the frontend's `outside` range.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C, align(8))]
+pub struct MaglevSlots {
+    pub slot: [u16; 4],
+}
+
+same_layout!(MaglevSlots, types::maglev_slots, [slot]);
 same_layout!(ServiceKey, types::service_key, [vip, port, proto, pad]);
 same_layout!(SlotRange, types::slot_range, [first, count]);
 same_layout!(

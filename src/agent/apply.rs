@@ -11,7 +11,7 @@ use crate::abi::{
 };
 use crate::datapath::Maps;
 use crate::datapath::map::{Error, Failed, Map, Plain};
-use crate::lb::{Actual, Plan, Write};
+use crate::lb::{self, Actual, Plan, Write};
 
 /// A plan that was not carried out to the end, and the first of its writes that was refused.
 #[derive(Debug)]
@@ -31,6 +31,12 @@ pub struct Outcome {
 /// go on.
 pub fn apply(maps: &Maps, plans: Vec<Plan>) -> Outcome {
     let mut errors: BTreeMap<usize, Arc<Error>> = BTreeMap::new();
+    for (number, plan) in plans.iter().enumerate().filter(|(_, plan)| !plan.tables.is_empty()) {
+        let tables = plan.tables.iter().map(|table| (table.offset, &*table.places));
+        if let Err(error) = maps.maglev.write(tables) {
+            errors.insert(number, Arc::new(error));
+        }
+    }
     let phases: [fn(&Plan) -> &[Write]; 5] = [
         |plan| &plan.prepare,
         |plan| &plan.remove,
@@ -64,8 +70,10 @@ pub fn apply(maps: &Maps, plans: Vec<Plan>) -> Outcome {
 /// A map cannot be read.
 pub fn read(maps: &Maps) -> Result<Actual, Error> {
     let targets = maps.target_state.entries()?;
+    let services: BTreeMap<ServiceKey, Service> = maps.services.entries()?.into_iter().collect();
     Ok(Actual {
-        services: maps.services.entries()?.into_iter().collect(),
+        tables: tables(maps, &services)?,
+        services,
         backends: maps.backends.entries()?.into_iter().collect(),
         targets: targets
             .into_iter()
@@ -75,6 +83,22 @@ pub fn read(maps: &Maps) -> Result<Actual, Error> {
         source_ranges: maps.source_ranges.entries()?.into_iter().map(|(key, _)| key).collect(),
         host_ports: maps.host_ports()?,
     })
+}
+
+/// Of a table beyond the end of a map that has become smaller nothing is left.
+fn tables(
+    maps: &Maps,
+    services: &BTreeMap<ServiceKey, Service>,
+) -> Result<BTreeMap<u32, Arc<[u16]>>, Error> {
+    let mut tables = BTreeMap::new();
+    for (offset, size) in lb::tables_of(services.values()) {
+        match maps.maglev.read(offset, size) {
+            Ok(places) => _ = tables.insert(offset, places.into()),
+            Err(Error::Full { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(tables)
 }
 
 /// The writes of one phase, by map, each with the plans that depend on it.

@@ -10,7 +10,7 @@ use tokio::sync::broadcast;
 
 use super::chain;
 use crate::abi::{self, TICK_NANOS};
-use crate::datapath::aging::Aging;
+use crate::datapath::aging::{Aging, half_open};
 use crate::datapath::events::Events;
 use crate::datapath::{Maps, host};
 use crate::serve::Metrics;
@@ -18,8 +18,18 @@ use crate::serve::Metrics;
 /// Records that may wait for the task that hands them on.
 const BACKLOG: usize = 1024;
 
-/// Ages flows on a thread of its own, as long as the process lives. The counter is the number of
-/// flows that the last pass met.
+/// Ticks between two counts of `flows_new`, which no pass of aging reads: a full map costs the
+/// thread some 10 ms.
+const HALF_OPEN_EVERY: u32 = 4;
+
+/// Entries of the flow tables, as last counted.
+#[derive(Debug, Default)]
+pub struct FlowCounts {
+    pub flows: AtomicU64,
+    pub half_open: AtomicU64,
+}
+
+/// Ages flows on a thread of its own, as long as the process lives.
 ///
 /// # Errors
 /// No thread can be had.
@@ -27,20 +37,26 @@ pub fn age_flows(
     maps: Arc<Maps>,
     metrics: Arc<Metrics>,
     config: &abi::Config,
-) -> std::io::Result<Arc<AtomicU64>> {
-    let met = Arc::new(AtomicU64::new(0));
-    let (mut aging, counter) = (Aging::new(config), Arc::clone(&met));
+) -> std::io::Result<Arc<FlowCounts>> {
+    let counts = Arc::new(FlowCounts::default());
+    let (mut aging, counters, config) = (Aging::new(config), Arc::clone(&counts), *config);
     thread::Builder::new().name("flows".to_owned()).spawn(move || {
         let mut failing = false;
-        loop {
+        for tick in 0_u32.. {
             thread::sleep(Duration::from_nanos(TICK_NANOS));
             let (started, before) = (Instant::now(), aging.counts());
-            let outcome = aging.tick(&maps.flows, host::ticks_now());
+            let now = host::ticks_now();
+            let mut outcome = aging.tick(&maps.flows, now);
             let after = aging.counts();
             let v6 = after.deleted_v6 - before.deleted_v6;
             let v4 = after.deleted - before.deleted - v6;
             metrics.flows_aged(started.elapsed(), [v4, v6]);
-            counter.store(after.entries, Ordering::Relaxed);
+            counters.flows.store(after.entries, Ordering::Relaxed);
+            if tick % HALF_OPEN_EVERY == 0 {
+                let counted = half_open(&maps.flows_new, &config, now);
+                let counted = counted.map(|live| counters.half_open.store(live, Ordering::Relaxed));
+                outcome = outcome.and(counted);
+            }
             // Once, not every tick: the next one tries again.
             if let Err(error) = &outcome
                 && !failing
@@ -50,7 +66,7 @@ pub fn age_flows(
             failing = outcome.is_err();
         }
     })?;
-    Ok(met)
+    Ok(counts)
 }
 
 /// Hands every event on to whoever listens. The datapath's ring has this one reader.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The loop: one task that owns all state and does one thing after the other.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -13,11 +14,13 @@ use super::acceleration::Acceleration;
 use super::checks::Checks;
 use super::endpoints::{Conflist, Endpoints};
 use super::features;
+use super::inspect::Observers;
 use super::nodes::Nodes;
 use super::reaper::Reaper;
 use super::report::Report;
 use super::retry::Retries;
 use super::sync::{ServiceSync, Step};
+use super::task::Task;
 use super::uplinks::Uplinks;
 use crate::config::{Config, RoutingMode};
 use crate::datapath::netlink::{Filter, Routes, View};
@@ -40,28 +43,6 @@ pub struct Inputs {
     pub source: watch::Receiver<SourceStatus>,
     pub commands: mpsc::Receiver<Command>,
     pub view: watch::Receiver<Arc<View>>,
-}
-
-/// Work besides services that is tried again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Task {
-    Network,
-    Acceleration,
-    Routes,
-    DetachOthers,
-    CniConfiguration,
-}
-
-impl Task {
-    fn subject(self) -> &'static str {
-        match self {
-            Self::Network => "network devices",
-            Self::Acceleration => "XDP acceleration",
-            Self::Routes => "routes to pods",
-            Self::DetachOthers => "devices that are no longer ours",
-            Self::CniConfiguration => "CNI configuration",
-        }
-    }
 }
 
 /// Everything the agent knows and holds.
@@ -88,6 +69,8 @@ pub struct Core {
     pub(super) synced_once: bool,
     /// Something was listed since the heap was trimmed.
     pub(super) relisted: bool,
+    pub(super) listed: BTreeSet<Kind>,
+    pub(super) observers: Observers,
     pub(super) cni_installed: bool,
 }
 
@@ -113,13 +96,19 @@ impl Core {
                     }
                 }
                 Some(command) = inputs.commands.recv() => {
-                    block_in_place(|| self.command(command));
+                    let view = inputs.view.borrow().clone();
+                    block_in_place(|| self.command(command, &view));
                 }
                 Ok(()) = inputs.view.changed() => self.retries.now(Task::Network),
                 Ok(()) = inputs.source.changed() => {}
                 () = tokio::time::sleep_until(due.into()) => {}
             }
-            moved |= self.work(&inputs.view.borrow_and_update().clone()).await;
+            let (view, is_news) = latest(&mut inputs.view);
+            if is_news {
+                // It came beside what woke us, and will not be told again.
+                self.retries.now(Task::Network);
+            }
+            moved |= self.work(&view).await;
             let now = Instant::now();
             if publish <= now {
                 let source = inputs.source.borrow().clone();
@@ -137,8 +126,12 @@ impl Core {
     fn take(&mut self, change: Change) -> bool {
         let (kind, action) = name(&change);
         self.metrics.event(kind.name(), action);
+        self.observers.note(&change);
         let listed = matches!(change, Change::Listed(..));
         self.relisted |= listed;
+        if listed {
+            self.listed.insert(kind);
+        }
         let changed = match kind {
             Kind::Service | Kind::EndpointSlice => {
                 let changed = self.sync.change(change) as u64;
@@ -188,12 +181,21 @@ impl Core {
         self.retries.now(Task::Routes);
     }
 
-    fn command(&mut self, command: Command) {
+    fn command(&mut self, command: Command, view: &View) {
         match command {
             Command::Cni { call, reply } => {
                 let answer = self.endpoints.handle(call, &mut self.datapath);
                 // The caller may have given up; the runtime then asks again.
                 let _ = reply.send(answer);
+            }
+            Command::Explain { asked, reply } => {
+                let _ = reply.send(self.explain(&asked, view));
+            }
+            Command::Observe { noted, reply } => {
+                let _ = reply.send(self.observe(&noted));
+            }
+            Command::Check { source, noted, reply } => {
+                let _ = reply.send(self.check(&source, &noted, view));
             }
             Command::Trace { hooks } => {
                 if let Err(error) = self.datapath.maps().set_trace(hooks) {
@@ -205,10 +207,11 @@ impl Core {
 
     /// Returns whether there was any.
     async fn work(&mut self, view: &View) -> bool {
-        let now = Instant::now();
-        if self.acceleration.due().is_some_and(|due| due <= now) {
+        if self.acceleration.due().is_some_and(|due| due <= Instant::now()) {
             self.retries.now(Task::Acceleration);
         }
+        // Not earlier: what was just asked for is due by this moment.
+        let now = Instant::now();
         let tasks = self.retries.due(now);
         let mut worked = !tasks.is_empty();
         for task in tasks {
@@ -247,8 +250,10 @@ impl Core {
                 if first {
                     self.retries.now(Task::DetachOthers);
                 }
-                self.retries.now(Task::Acceleration);
                 self.retries.now(Task::Routes);
+                // In one go: a device that waits for its driver hook is not ready meanwhile.
+                let now = Instant::now();
+                block_in_place(|| self.acceleration.step(view, &self.datapath, now))?;
             }
             Task::Acceleration => {
                 let now = Instant::now();
@@ -392,6 +397,12 @@ impl Core {
     }
 }
 
+/// The newest view, and whether nobody has been told of it.
+fn latest(view: &mut watch::Receiver<Arc<View>>) -> (Arc<View>, bool) {
+    let newest = view.borrow_and_update();
+    (Arc::clone(&newest), newest.has_changed())
+}
+
 fn name(change: &Change) -> (Kind, &'static str) {
     use crate::model::{Object, ObjectKey};
     let of = |object: &Object| match object {
@@ -407,5 +418,22 @@ fn name(change: &Change) -> (Kind, &'static str) {
         Change::Removed(ObjectKey::Node(_)) => (Kind::Node, "removed"),
         Change::Removed(ObjectKey::Pod(_)) => (Kind::Pod, "removed"),
         Change::Listed(kind, _) => (*kind, "listed"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_view_that_nobody_was_woken_for_is_news_once() {
+        let (sender, mut view) = watch::channel(Arc::new(View::default()));
+        assert!(!latest(&mut view).1);
+        sender.send_replace(Arc::new(View::default()));
+        assert!(latest(&mut view).1);
+        assert!(!latest(&mut view).1);
+        sender.send_replace(Arc::new(View::default()));
+        view.changed().await.unwrap();
+        assert!(!latest(&mut view).1, "who waits for it has been told");
     }
 }

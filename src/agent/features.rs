@@ -7,7 +7,7 @@ use super::acceleration::Acceleration;
 use super::status::{Feature, Features};
 use crate::config::{Algorithm, Config, KubeProxyReplacement, LbMode, RoutingMode};
 use crate::datapath::probe::Probe;
-use crate::lb::{Context, Serve};
+use crate::lb::{self, Context, Selection, Serve};
 
 const LATER: &str = "not in this version";
 
@@ -23,6 +23,15 @@ pub fn context(config: &Config) -> Context {
         classes: config.load_balancer.classes.clone(),
     };
     Context { serve, ..Context::of(&config.node_name) }
+}
+
+/// How backends are chosen for clients outside; the size of the map is found in the map.
+pub fn selection(config: &Config) -> Selection {
+    let algorithm = match config.load_balancer.algorithm {
+        Algorithm::Random => lb::Algorithm::Random,
+        Algorithm::Maglev => lb::Algorithm::Maglev,
+    };
+    Selection { algorithm, seed: config.maglev_seed.0, words: 0 }
 }
 
 /// What the kernel must have for `kubeProxyReplacement: true`.
@@ -74,7 +83,7 @@ pub fn of(config: &Config, probe: &Probe, socket_lb: bool) -> Features {
         mode: mode(config),
         backend_selection: match config.load_balancer.algorithm {
             Algorithm::Random => Feature::as_requested("Random"),
-            Algorithm::Maglev => Feature::instead("Maglev", "Random", LATER),
+            Algorithm::Maglev => Feature::as_requested("Maglev"),
         },
         session_affinity: Feature::absent(LATER),
         nat46x64: Feature::absent(LATER),

@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ipnet::IpNet;
 use tokio::sync::watch;
 
 use super::acceleration::Acceleration;
+use super::background::FlowCounts;
 use super::endpoints::Endpoints;
 use super::status::{self, Status};
 use super::uplinks::Attached;
@@ -27,8 +28,7 @@ use crate::serve::keeper;
 pub struct Report {
     base: Status,
     sender: watch::Sender<Arc<Status>>,
-    /// Flows that aging met in its last pass.
-    flows: Arc<AtomicU64>,
+    flows: Arc<FlowCounts>,
     /// Writes that were refused so far.
     pub failures: u64,
     last_success: i64,
@@ -56,8 +56,12 @@ pub struct Now<'a> {
 }
 
 impl Report {
-    pub fn new(base: Status, sender: watch::Sender<Arc<Status>>, flows: Arc<AtomicU64>) -> Self {
+    pub fn new(base: Status, sender: watch::Sender<Arc<Status>>, flows: Arc<FlowCounts>) -> Self {
         Self { base, sender, flows, failures: 0, last_success: 0, last_duration: Duration::ZERO }
+    }
+
+    pub fn features(&self) -> &status::Features {
+        &self.base.features
     }
 
     /// Everything that was due is written; the oldest of it had waited for `took`.
@@ -112,7 +116,12 @@ impl Report {
             ("services", now.totals.frontends.iter().sum(), maps.services.max_entries()),
             ("backends", now.totals.backends, maps.backends.max_entries()),
             ("target_state", now.targets, maps.target_state.max_entries()),
-            ("flows", self.flows.load(Ordering::Relaxed), maps.flows.max_entries()),
+            ("flows", self.flows.flows.load(Ordering::Relaxed), maps.flows.max_entries()),
+            (
+                "flows_new",
+                self.flows.half_open.load(Ordering::Relaxed),
+                maps.flows_new.max_entries(),
+            ),
             ("endpoints", addresses, maps.endpoints.max_entries()),
             ("owned", now.view.owned.len() as u64, maps.owned.max_entries()),
             ("uplinks", now.view.uplinks.len() as u64, maps.uplinks.max_entries()),

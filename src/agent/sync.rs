@@ -15,7 +15,9 @@ use super::retry::Retries;
 use crate::abi::{BackendKey, GoneTarget};
 use crate::datapath::Maps;
 use crate::datapath::map::Error;
-use crate::lb::{Balancer, Context, GRACE, Owner, Plan, Target, TargetsFull, Trigger, Write};
+use crate::lb::{
+    Balancer, Context, GRACE, Owner, Plan, Selection, Target, TargetsFull, Trigger, Write,
+};
 use crate::model::{Change, Kind, Object, ObjectKey, Problem, Protocol};
 
 /// A burst is gathered for at most this long; the first change after a pause acts at once.
@@ -54,6 +56,8 @@ pub struct ServiceSync {
     pruned: bool,
     /// Slots to remove, by the time from which nobody can look for them.
     removals: Vec<(Instant, Vec<BackendKey>)>,
+    /// Tables to hand back, by the same time.
+    released: Vec<(Instant, Vec<u32>)>,
     retries: Retries<Work>,
     /// When the last burst was written.
     wrote: Option<Instant>,
@@ -64,8 +68,15 @@ impl ServiceSync {
     ///
     /// # Errors
     /// A map cannot be read.
-    pub fn adopt(maps: Arc<Maps>, context: Context, reserved: &[Target]) -> Result<Self, Error> {
-        let mut balancer = Balancer::new(context, maps.target_state.max_entries());
+    pub fn adopt(
+        maps: Arc<Maps>,
+        context: Context,
+        selection: Selection,
+        reserved: &[Target],
+    ) -> Result<Self, Error> {
+        let selection = Selection { words: maps.maglev.max_entries(), ..selection };
+        let mut balancer =
+            Balancer::new(context, maps.target_state.max_entries()).with_selection(selection);
         balancer.adopt(read(&maps)?, reserved);
         Ok(Self {
             balancer,
@@ -73,6 +84,7 @@ impl ServiceSync {
             listed: BTreeSet::new(),
             pruned: false,
             removals: Vec::new(),
+            released: Vec::new(),
             retries: Retries::default(),
             wrote: None,
         })
@@ -143,6 +155,16 @@ impl ServiceSync {
         self.pruned && self.balancer.pending() == 0 && self.retries.is_empty()
     }
 
+    /// What an earlier agent left over is gone.
+    pub fn pruned(&self) -> bool {
+        self.pruned
+    }
+
+    /// Slots that are still to be removed.
+    pub fn leaving(&self) -> impl Iterator<Item = BackendKey> {
+        self.removals.iter().flat_map(|(_, slots)| slots.iter().copied())
+    }
+
     /// Services whose writes are not done.
     pub fn pending(&self) -> usize {
         let failed = self.retries.reasons().filter(|(w, _)| matches!(w, Work::Service(_))).count();
@@ -152,9 +174,10 @@ impl ServiceSync {
     /// When [`Self::step`] has something to do; None: not before the next change.
     pub fn due(&self, now: Instant) -> Option<Instant> {
         let removal = self.removals.iter().map(|(at, _)| *at).min();
+        let release = self.released.iter().map(|(at, _)| *at).min();
         let changes = (self.listed() && (self.balancer.pending() > 0 || !self.pruned))
             .then(|| self.wrote.map_or(now, |wrote| wrote + GATHER));
-        [removal, changes, self.retries.next()].into_iter().flatten().min()
+        [removal, release, changes, self.retries.next()].into_iter().flatten().min()
     }
 
     /// Does what is due at `now`: one batch at most, so that the caller can look around.
@@ -169,6 +192,7 @@ impl ServiceSync {
             }
         }
         self.remove_slots(now);
+        self.release_tables(now);
         if self.listed() {
             let gathered = self.wrote.is_none_or(|wrote| wrote + GATHER <= now);
             if self.balancer.pending() > 0 && gathered {
@@ -211,6 +235,9 @@ impl ServiceSync {
             if !slots.is_empty() {
                 self.removals.push((written + GRACE, slots));
             }
+            if !plan.released.is_empty() {
+                self.released.push((written + GRACE, plan.released));
+            }
             self.retries.done(&plan.owner.map_or(Work::Prune, Work::Service));
         }
         for refused in outcome.refused {
@@ -221,6 +248,13 @@ impl ServiceSync {
             self.retries.failed(work, reason, now);
             self.balancer.failed(refused.plan);
         }
+    }
+
+    fn release_tables(&mut self, now: Instant) {
+        let (due, rest): (Vec<_>, _) =
+            std::mem::take(&mut self.released).into_iter().partition(|(at, _)| *at <= now);
+        self.released = rest;
+        due.iter().for_each(|(_, offsets)| self.balancer.release_tables(offsets));
     }
 
     fn remove_slots(&mut self, now: Instant) {
@@ -270,6 +304,13 @@ impl ServiceSync {
 
     /// What is not as the sources ask, and why.
     pub fn problems(&self) -> Vec<Problem> {
+        let mut problems = self.balancer.problems();
+        problems.extend(self.refused());
+        problems
+    }
+
+    /// Writes that are tried again.
+    pub fn refused(&self) -> Vec<Problem> {
         // A full map keeps many services waiting: one line, with the first of them.
         let mut waiting: BTreeMap<&str, Vec<&Owner>> = BTreeMap::new();
         for (work, reason) in self.retries.reasons() {
@@ -277,7 +318,7 @@ impl ServiceSync {
                 waiting.entry(reason).or_default().push(name);
             }
         }
-        let mut problems = self.balancer.problems();
+        let mut problems: Vec<Problem> = Vec::new();
         problems.extend(waiting.into_iter().map(|(reason, names)| {
             let message = match names.len() {
                 1 => reason.to_owned(),

@@ -122,7 +122,8 @@ keys! {
     "loadBalancer.mode", "load-balancer-mode" => load_balancer.mode;
         "How requests reach backends on other nodes; this version has `snat`"
     "loadBalancer.algorithm", "load-balancer-algorithm" => load_balancer.algorithm;
-        "How a backend is chosen; this version has `random`"
+        "How a backend is chosen for clients outside the cluster: `random`, or `maglev`, which gives \
+         a client the same one on every node"
     "loadBalancer.acceleration", "load-balancer-acceleration" => load_balancer.acceleration;
         "Whether the driver hook (XDP) of external devices serves: on each (`native`) or where it can"
     "loadBalancer.dsrDispatch", "load-balancer-dsr-dispatch" => load_balancer.dsr_dispatch;
@@ -134,6 +135,8 @@ keys! {
         auto "none";
         "Values of `spec.loadBalancerClass` whose addresses are ours alone: a port that no service \
          has is refused there; at an address of another class it is left alone"
+    "maglev.hashSeed", "maglev-hash-seed" => maglev_seed;
+        "Twelve bytes in base64 that the choices of `maglev` depend on; the same on all nodes"
     "socketLB.enabled", "socket-lb-enabled" => socket_lb.enabled;
         "Translate service addresses at connect() and sendmsg()"
     "socketLB.hostNamespaceOnly", "socket-lb-host-namespace-only" =>
@@ -186,6 +189,9 @@ keys! {
         "Entries of map `source_ranges`, one a range of a service port"
     "bpf.affinitiesMax", "bpf-affinities-max" => bpf.affinities_max;
         "Entries of map `affinities`, one a client of a service port with session affinity"
+    "bpf.maglevMax", "bpf-maglev-max" => bpf.maglev_max,
+        auto "8388608 with `loadBalancer.algorithm: maglev`, else 131072";
+        "Entries of map `maglev`, eight bytes each; a service of up to 29 backends takes 750"
     "flowTimeouts.tcpSyn", "flow-timeouts-tcp-syn" => flow_timeouts.tcp_syn;
         "Life of an unanswered or half-open TCP flow"
     "flowTimeouts.tcpEstablished", "flow-timeouts-tcp-established" =>

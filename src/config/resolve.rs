@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::keys::{self, KEYS, Key};
 use super::later::{self, Meaning};
-use super::{Config, KubeProxyReplacement, PortRange, rules};
+use super::{Algorithm, Config, KubeProxyReplacement, PortRange, rules};
 
 /// Why there is no configuration.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -178,6 +178,10 @@ impl Inputs {
         }
         if !given.has("bpf.snatPortRange") {
             config.bpf.snat_port_range = larger_side(config.node_port.range);
+        }
+        if !given.has("bpf.maglevMax") {
+            let all = config.load_balancer.algorithm == Algorithm::Maglev;
+            config.bpf.maglev_max = if all { 8_388_608 } else { 131_072 };
         }
         if config.debug && !given.has("logLevel") {
             config.log_level = "debug".to_owned();

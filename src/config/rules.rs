@@ -2,7 +2,7 @@
 //! What cannot be combined, and what this version does not do. One table each.
 
 use super::resolve::{Error, Given};
-use super::{Algorithm, Config, DsrDispatch, KubeProxyReplacement, LbMode, RoutingMode, keys};
+use super::{Config, DsrDispatch, KubeProxyReplacement, LbMode, RoutingMode, keys};
 
 /// Two keys whose values contradict each other.
 struct Rule {
@@ -140,10 +140,6 @@ struct Missing {
 const MISSING: &[Missing] = &[
     Missing { key: "loadBalancer.mode", asked: |c| c.load_balancer.mode != LbMode::Snat },
     Missing {
-        key: "loadBalancer.algorithm",
-        asked: |c| c.load_balancer.algorithm != Algorithm::Random,
-    },
-    Missing {
         key: "loadBalancer.dsrDispatch",
         asked: |c| c.load_balancer.dsr_dispatch != DsrDispatch::Opt,
     },
@@ -168,6 +164,7 @@ const BOUNDS: &[Bound] = &[
     Bound { key: "bpf.vipsMax", value: |c| c.bpf.vips_max, max: 1 << 24 },
     Bound { key: "bpf.sourceRangesMax", value: |c| c.bpf.source_ranges_max, max: 1 << 24 },
     Bound { key: "bpf.affinitiesMax", value: |c| c.bpf.affinities_max, max: 1 << 24 },
+    Bound { key: "bpf.maglevMax", value: |c| c.bpf.maglev_max, max: 1 << 27 },
 ];
 
 /// The least MTU IPv6 lives with (RFC 8200 §5), and the greatest a device can have.

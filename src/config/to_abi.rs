@@ -27,6 +27,7 @@ impl Config {
             tcp_closing_timeout: ticks(self.flow_timeouts.tcp_closing),
             udp_unreplied_timeout: ticks(self.flow_timeouts.udp_unreplied),
             udp_stream_timeout: ticks(self.flow_timeouts.udp_stream),
+            maglev_seed: self.maglev_seed.0,
             socket_lb: self.socket_lb.enabled.into(),
             socket_lb_host_only: self.socket_lb.host_namespace_only.into(),
             bind_protection: self.node_port.bind_protection.into(),
@@ -37,7 +38,7 @@ impl Config {
             dsr_dispatch: abi::DsrDispatch::Off as u8,
             dsr_plain_in: 0,
             dsr_plain_out: 0,
-            pad: [0; 2],
+            pad: [0; 6],
         }
     }
 }
@@ -63,6 +64,7 @@ mod tests {
         ("bpf.snatPortRange", "40000,50000"),
         ("bpf.hairpinIPv4", "169.254.1.1"),
         ("bpf.hairpinIPv6", "fe80::1"),
+        ("maglev.hashSeed", "AAAAAAAAAAAAAAAB"),
         ("flowTimeouts.tcpSyn", "7s"),
         ("flowTimeouts.tcpEstablished", "7s"),
         ("flowTimeouts.tcpClosing", "7s"),

@@ -70,6 +70,47 @@ words! {
     Algorithm, "random|maglev" { Random = "random", Maglev = "maglev", }
 }
 
+/// Twelve bytes, in base64 (RFC 4648 section 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seed(pub [u8; 12]);
+
+impl Seed {
+    /// `JLfvgnHc2kaSUFaI`.
+    pub const DEFAULT: Self =
+        Self([0x24, 0xb7, 0xef, 0x82, 0x71, 0xdc, 0xda, 0x46, 0x92, 0x50, 0x56, 0x88]);
+}
+
+const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+impl Value for Seed {
+    const KIND: &'static str = "BASE64";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let wrong = || {
+            format!("`{text}` is not twelve bytes in base64; try `head -c12 /dev/urandom | base64`")
+        };
+        let digits: Option<Vec<u32>> = text
+            .bytes()
+            .map(|byte| BASE64.iter().position(|each| *each == byte).map(|digit| digit as u32))
+            .collect();
+        let digits = digits.filter(|digits| digits.len() == 16).ok_or_else(wrong)?;
+        let mut bytes = [0; 12];
+        for (three, four) in bytes.chunks_mut(3).zip(digits.chunks(4)) {
+            let bits = four.iter().fold(0, |bits, digit| bits << 6 | digit);
+            three.copy_from_slice(&bits.to_be_bytes()[1..]);
+        }
+        Ok(Self(bytes))
+    }
+
+    fn show(&self) -> String {
+        let digits = self.0.chunks(3).flat_map(|three| {
+            let bits = three.iter().fold(0_usize, |bits, byte| bits << 8 | usize::from(*byte));
+            [18, 12, 6, 0].map(|shift| char::from(BASE64[bits >> shift & 63]))
+        });
+        digits.collect()
+    }
+}
+
 words! {
     /// Whether the driver hook serves.
     Acceleration, "disabled|native|best-effort|testing-only-generic" {
@@ -320,6 +361,18 @@ mod tests {
             Vec::<IpNet>::parse("10.0.0.0/8,x").unwrap_err(),
             IpNet::parse("x").unwrap_err()
         );
+    }
+
+    #[test]
+    fn a_seed_is_twelve_bytes_in_base64() {
+        let seed = Seed::parse("JLfvgnHc2kaSUFaI").unwrap();
+        assert_eq!((seed, seed.show().as_str()), (Seed::DEFAULT, "JLfvgnHc2kaSUFaI"));
+        assert_eq!(Seed::parse("AAAAAAAAAAAAAAA/").unwrap().0[11], 63);
+        for wrong in
+            ["", "JLfvgnHc2kaSUFa", "JLfvgnHc2kaSUFaIJLfv", "JLfvgnHc2kaSUF==", "JLfv nHc2kaSUFaI"]
+        {
+            assert!(Seed::parse(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

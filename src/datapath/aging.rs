@@ -15,6 +15,22 @@ mod rules;
 
 pub use rules::{Timeouts, expired, partner_key};
 
+/// Entries of `flows_new` that have not expired. Reads the whole map.
+pub fn half_open(
+    flows_new: &Map<FlowKey, Flow>,
+    config: &abi::Config,
+    now: u32,
+) -> Result<u64, Error> {
+    let timeouts = Timeouts::from(config);
+    let (mut cursor, mut read, mut live) = (Cursor::new(), Vec::new(), 0);
+    while !cursor.is_at_end() {
+        flows_new.read_portion(&mut cursor, pace::BATCH as usize, &mut read)?;
+        let dead = |(key, flow): &(FlowKey, Flow)| expired(flow, key.proto, now, &timeouts);
+        live += read.drain(..).filter(|entry| !dead(entry)).count() as u64;
+    }
+    Ok(live)
+}
+
 /// Where the collection stands. Lives as long as the agent.
 #[derive(Debug)]
 pub struct Aging {

@@ -15,10 +15,13 @@ use super::sys::{self, Walk};
 mod batch;
 mod percpu;
 mod scan;
+mod tables;
 
 pub use batch::Failed;
 pub use percpu::PerCpu;
 pub use scan::Cursor;
+pub use tables::TableMap;
+pub(super) use tables::copy as copy_tables;
 
 /// What may be a key or a value: plain bytes without padding.
 pub trait Plain: FromBytes + IntoBytes + Immutable + KnownLayout + Copy {}

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use super::map::{Error, Map, PerCpu};
+use super::map::{Error, Map, PerCpu, TableMap};
 use super::pins;
 use crate::abi::{
     Addr, Affinity, AffinityKey, Backend, BackendKey, Client, Counter, Endpoint, Flow, FlowKey,
@@ -25,6 +25,7 @@ pub struct Maps {
     pub affinities: Map<AffinityKey, Affinity>,
     pub clients: Map<u64, Client>,
     pub source_ranges: Map<SourceRangeKey, SourceRange>,
+    pub maglev: TableMap,
     pub nodes: Map<NodeKey, NodeAddress>,
     pub uplinks: Map<u32, Uplink>,
     pub xdp_devices: Map<u32, XdpDevice>,
@@ -64,6 +65,7 @@ impl Maps {
             affinities: typed!(Map, "affinities"),
             clients: typed!(Map, "clients"),
             source_ranges: typed!(Map, "source_ranges"),
+            maglev: typed!(TableMap, "maglev"),
             nodes: typed!(Map, "nodes"),
             uplinks: typed!(Map, "uplinks"),
             xdp_devices: typed!(Map, "xdp_devices"),

@@ -13,6 +13,7 @@ use libbpf_rs::libbpf_sys as raw;
 mod link;
 mod map;
 mod probe;
+mod window;
 
 pub(super) use link::{LinkTarget, link_create, link_detach, link_info, link_update, xdp_attached};
 pub(super) use map::{
@@ -20,6 +21,7 @@ pub(super) use map::{
     update_batch,
 };
 pub(super) use probe::{has_helper, has_map_type, has_program_type, load_trivial};
+pub(super) use window::Window;
 
 /// The kernel's internal "not supported", which leaks to user space from batch operations.
 pub(super) const ENOTSUPP: i32 = 524;

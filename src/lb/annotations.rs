@@ -11,12 +11,13 @@ use crate::model::Service;
 
 const PREFIXES: [&str; 2] = ["service.culvert.io/", "service.cilium.io/"];
 
-/// `enum service_algorithm`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(super) enum Algorithm {
-    Random = 0,
-    Maglev = 1,
+/// How a backend is chosen for clients outside the cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Algorithm {
+    #[default]
+    Random,
+    /// The same one for a client on every node.
+    Maglev,
 }
 
 /// `forwarding-mode`.

@@ -2,7 +2,8 @@
 //! The desired and the written state of all services, and the plans between the two.
 
 mod planning;
-mod wishes;
+mod reading;
+pub(super) mod wishes;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use super::owner::Owner;
 use super::plan::{Actual, Gone, Plan, Totals, Write};
 use super::pods::Pods;
 use super::record::{Record, end};
+use super::tables::{Selection, Tables};
 use super::targets::{Target, Targets, TargetsFull};
 use super::vips::Vips;
 use crate::abi::{Addr, Backend, ServiceKey, TargetStatus};
@@ -75,6 +77,9 @@ pub struct Balancer {
     short: BTreeMap<Owner, usize>,
     /// What else is wrong with a service, said when it was planned.
     faults: BTreeMap<Owner, Vec<String>>,
+    tables: Tables,
+    /// Services without room for a table: their backends are chosen by chance.
+    tableless: BTreeSet<Owner>,
 }
 
 impl Balancer {
@@ -95,7 +100,14 @@ impl Balancer {
             totals: Totals::default(),
             short: BTreeMap::new(),
             faults: BTreeMap::new(),
+            tables: Tables::new(Selection::default()),
+            tableless: BTreeSet::new(),
         }
+    }
+
+    /// Before anything is adopted.
+    pub fn with_selection(self, selection: Selection) -> Self {
+        Self { tables: Tables::new(selection), ..self }
     }
 
     /// Starts from what an earlier agent left in the maps. `reserved` are the targets that others
@@ -103,6 +115,7 @@ impl Balancer {
     pub fn adopt(&mut self, actual: Actual, reserved: &[Target]) {
         self.vips.adopt(&actual.vips);
         self.host_ports.adopt(actual.host_ports);
+        self.tables.adopt(&actual.services, &actual.tables);
         let states = actual.targets.clone();
         self.adopted = Adopted::new(actual);
         self.last_id = self.adopted.last_id();
@@ -112,10 +125,6 @@ impl Balancer {
         let unowned = &self.adopted.unowned;
         let reserved = |index| reserved.iter().any(|target| target.index == index);
         self.targets.adopt(&states, |index| unowned.contains(&index) || reserved(index));
-    }
-
-    pub(super) fn objects(&self) -> &Objects {
-        &self.objects
     }
 
     /// Slices changed since this was asked last, IPv4 first.
@@ -169,10 +178,14 @@ impl Balancer {
         self.objects.list_slices(slices)
     }
 
+    fn has_host_ports(&self, pod: &Pod) -> bool {
+        let ours = pod.node.as_deref() == Some(&*self.context.node);
+        ours && !pod.host_network && !pod.finished && !pod.host_ports.is_empty()
+    }
+
     /// Pods of other nodes, and those without hostPorts, are of no interest.
     pub fn set_pod(&mut self, pod: Pod) -> bool {
-        let ours = pod.node.as_deref() == Some(&*self.context.node);
-        if !ours || pod.host_network || pod.finished || pod.host_ports.is_empty() {
+        if !self.has_host_ports(&pod) {
             return self.remove_pod(&pod.name);
         }
         let touched = self.pods.set(pod);
@@ -241,7 +254,7 @@ impl Balancer {
                 self.orphans.owed.push(nobodys);
             }
         }
-        let mut plan = Plan::default();
+        let mut plan = Plan { released: self.tables.prune(), ..Plan::default() };
         let claims = &self.claims;
         self.orphans.finish(BTreeMap::new(), |key| claims.is_anothers(key, None), &mut plan);
         self.orphans.finish_ranges(BTreeSet::new(), &mut plan);
@@ -256,6 +269,7 @@ impl Balancer {
 
     /// All of `plan` but its `later` phase is written.
     pub fn applied(&mut self, plan: &Plan) {
+        plan.tables.iter().for_each(|write| self.tables.written(write));
         let record = plan.owner.as_ref().and_then(|name| self.records.get(name));
         for (key, _) in record.iter().flat_map(|record| &record.frontends) {
             self.claims.written(key);
@@ -277,6 +291,17 @@ impl Balancer {
         match &plan.owner {
             Some(name) => self.records.entry(name.clone()).or_default().doubt(plan),
             None => self.orphans.doubt(plan),
+        }
+    }
+
+    /// Tables that an applied plan `released`, and that nobody can look at any more.
+    pub fn release_tables(&mut self, offsets: &[u32]) {
+        let mut room = false;
+        for offset in offsets {
+            room |= self.tables.release(*offset);
+        }
+        if room {
+            self.objects.dirty.extend(self.tableless.iter().cloned());
         }
     }
 
@@ -323,13 +348,18 @@ impl Balancer {
             subject: self.pods.subject(name),
             message: format!("{out} endpoints find no place in the maps; serve fewer endpoints"),
         });
+        let tableless = self.tableless.iter().map(|name| Problem {
+            subject: name.to_string(),
+            message: "map `maglev` is full: backends are chosen at random; raise `bpf.maglevMax`"
+                .to_owned(),
+        });
         let faults = self.faults.iter().flat_map(|(name, messages)| {
             messages
                 .iter()
                 .map(move |message| Problem { subject: name.to_string(), message: message.clone() })
         });
         let refused = self.pods.problems(&self.context.serve);
-        conflicts.chain(short).chain(faults).chain(refused).collect()
+        conflicts.chain(short).chain(tableless).chain(faults).chain(refused).collect()
     }
 
     /// Every list that is written, in no order.

@@ -61,6 +61,11 @@ impl Claims {
         self.owners.get(key)
     }
 
+    /// Every frontend that somebody has, in no order.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&ServiceKey, &Owner)> {
+        self.owners.iter()
+    }
+
     /// The owner of `key` has written it.
     pub(super) fn written(&mut self, key: &ServiceKey) {
         self.unwritten.remove(key);

@@ -35,6 +35,10 @@ impl HostPortCount {
         self.written = Some(count);
     }
 
+    pub(super) fn written(&self) -> Option<u32> {
+        self.written
+    }
+
     /// What an earlier agent wrote is gone.
     pub(super) fn prune(&mut self, plan: &mut Plan) {
         self.least = 0;

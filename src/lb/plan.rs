@@ -2,10 +2,12 @@
 //! The writes that one service needs, and the tables they change.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::list::Garbage;
 use super::owner::Owner;
+use super::tables::TableWrite;
 use crate::abi::{
     Addr, Backend, BackendKey, Service, ServiceKey, SourceRangeKey, TargetState, Vip,
 };
@@ -82,6 +84,8 @@ pub struct Trigger {
 pub struct Plan {
     /// None: orphans, which nobody owns.
     pub owner: Option<Owner>,
+    /// Before all else. Writing one cannot fail.
+    pub tables: Vec<TableWrite>,
     pub prepare: Vec<Write>,
     pub remove: Vec<Write>,
     /// New slot numbers of targets that stay. Until `flip`, a client's affinity to one of them
@@ -91,6 +95,8 @@ pub struct Plan {
     pub gone: Vec<Write>,
     /// Not before [`GRACE`] has passed since `flip`, and only if all before it succeeded.
     pub later: Vec<Write>,
+    /// Tables to hand back together with `later`.
+    pub released: Vec<u32>,
     pub ended: Vec<Gone>,
     /// Of the slices behind this plan.
     pub triggered: Vec<Trigger>,
@@ -102,7 +108,7 @@ pub struct Plan {
 impl Plan {
     /// Nothing is to be written.
     pub fn is_empty(&self) -> bool {
-        self.phases().all(<[Write]>::is_empty)
+        self.tables.is_empty() && self.released.is_empty() && self.phases().all(<[Write]>::is_empty)
     }
 
     /// The phases in their order.
@@ -124,6 +130,8 @@ pub struct Actual {
     pub source_ranges: BTreeSet<SourceRangeKey>,
     /// `settings.host_ports`.
     pub host_ports: u32,
+    /// By offset, those that services point to.
+    pub tables: BTreeMap<u32, Arc<[u16]>>,
 }
 
 impl Actual {

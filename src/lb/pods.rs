@@ -60,6 +60,10 @@ impl Pods {
         keys
     }
 
+    pub(super) fn get(&self, name: &ObjectName) -> Option<&Pod> {
+        self.pods.get(name)
+    }
+
     pub(super) fn names(&self) -> impl Iterator<Item = &ObjectName> {
         self.pods.keys()
     }

@@ -23,6 +23,10 @@ pub(super) struct Record {
     pub(super) garbage: Vec<Garbage>,
     /// Targets whose end is still to be written.
     pub(super) owed: Vec<Gone>,
+    /// Tables that its frontends use.
+    pub(super) tables: BTreeSet<u32>,
+    /// Tables still to be released.
+    pub(super) owed_tables: Vec<u32>,
     pub(super) totals: Totals,
     /// Wildcard frontends of hostPorts, as counted last.
     pub(super) host_ports: u32,
@@ -51,6 +55,7 @@ impl Record {
             .collect();
         self.frontends = wanted.into_iter().map(|(key, value)| (key, Some(value))).collect();
 
+        plan.released.append(&mut self.owed_tables);
         plan.ended.append(&mut self.owed);
         plan.gone.extend(plan.ended.iter().map(|gone| end(gone.target())));
         plan.garbage = std::mem::take(&mut self.garbage);
@@ -104,6 +109,7 @@ impl Record {
         self.vips.dedup();
         self.garbage.extend(plan.garbage);
         self.owed.extend(plan.ended);
+        self.owed_tables.extend(plan.released);
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -113,6 +119,8 @@ impl Record {
             && self.ranges.is_empty()
             && self.garbage.is_empty()
             && self.owed.is_empty()
+            && self.tables.is_empty()
+            && self.owed_tables.is_empty()
     }
 
     /// Counts what is written; the two `no_local` counts are the caller's.

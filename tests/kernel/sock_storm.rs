@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use culvert::abi::BackendKey;
 use culvert::agent::sync::ServiceSync;
 use culvert::k8s::manifests::parse;
-use culvert::lb::Context;
+use culvert::lb::{Context, Selection};
 use culvert::model::{Change, Kind, Object};
 
 use crate::support::objects::{Frontend, UDP};
@@ -23,7 +23,7 @@ fn no_connect_fails_while_the_agent_moves_a_service_to_and_fro() {
     let node = SocketNode::new();
     let maps = Arc::clone(node.objects.maps());
     let context = Context::of("here");
-    let mut sync = ServiceSync::adopt(maps, context, &[]).unwrap();
+    let mut sync = ServiceSync::adopt(maps, context, Selection::default(), &[]).unwrap();
     // The agent's clock runs as fast as it can, so its grace period is a few dozen changes long.
     let mut now = Instant::now();
     let mut settle = |sync: &mut ServiceSync| {

@@ -8,7 +8,7 @@ use culvert::abi::{VIP_CLUSTER_IP, VIP_EXTERNAL};
 use culvert::agent::sync::ServiceSync;
 use culvert::datapath::{Datapath, Maps};
 use culvert::k8s::manifests::parse;
-use culvert::lb::{Context, GRACE};
+use culvert::lb::{Context, GRACE, Selection};
 use culvert::model::{Change, Kind, Object, ObjectKey, ObjectName};
 
 use crate::support::pins::PinRoot;
@@ -32,7 +32,7 @@ impl World {
 
     fn start(&self) -> ServiceSync {
         let context = Context::of("here");
-        ServiceSync::adopt(Arc::clone(self.maps()), context, &[]).unwrap()
+        ServiceSync::adopt(Arc::clone(self.maps()), context, Selection::default(), &[]).unwrap()
     }
 }
 
@@ -199,6 +199,7 @@ fn addresses_and_ranges_reach_the_maps_and_a_restart_keeps_them() {
 
     let mut third = world.start();
     list(&mut third, vec![], vec![]);
+    third.change(Change::Listed(Kind::Pod, vec![]));
     settle(&mut third, now + Duration::from_secs(2));
     assert!(vips().is_empty());
     assert!(ranges().is_empty());

@@ -6,7 +6,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use culvert::abi::{Endpoint, OWNED_NODEPORT, Settings, Uplink};
+use culvert::abi::{Endpoint, OWNED_NODEPORT, Settings, Uplink, VIP_CLUSTER_IP, VIP_FOREIGN};
 use culvert::datapath::Datapath;
 use nix::net::if_::if_nametoindex;
 
@@ -154,6 +154,28 @@ fn large_transfers_arrive_whole_both_ways() {
                 assert!(back == content, "{backend}: the content was changed");
             });
         }
+    }
+}
+
+#[test]
+fn nobodys_service_refuses_hosts_that_no_socket_hook_stopped() {
+    let wires = Wires::new();
+    for family in FAMILIES {
+        let [served, empty, unknown] = [80, 81, 82].map(|port| at(family, family.vip, port));
+        let _served = wires
+            .objects
+            .serve(Frontend::cluster_ip(&served.to_string(), TCP), &[&family.at(family.pod, 8080)]);
+        let _empty = wires.objects.serve(Frontend::cluster_ip(&empty.to_string(), TCP), &[]);
+        for to in [empty, unknown] {
+            let refused =
+                wires.node.run(|| TcpStream::connect_timeout(&to, WAIT.unwrap()).unwrap_err());
+            assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused, "{to}: {refused}");
+        }
+        // An address of other load balancers is left to them, with all its ports.
+        wires.objects.vip(&ip(family.vip), VIP_CLUSTER_IP | VIP_FOREIGN);
+        let short = Duration::from_millis(300);
+        let travels = wires.node.run(|| TcpStream::connect_timeout(&empty, short).unwrap_err());
+        assert_ne!(travels.kind(), std::io::ErrorKind::ConnectionRefused, "{travels}");
     }
 }
 

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Questions asked from a place of the lab.
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, ChildStdout, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -44,6 +45,64 @@ pub fn ask(program: &Path, from: &Place, protocol: &str, to: SocketAddr, port: u
     let output = from.output(&mut command).unwrap();
     serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|_| panic!("the client said {:?}", String::from_utf8_lossy(&output.stderr)))
+}
+
+/// One question of many.
+#[derive(Clone, Copy, Debug)]
+pub struct Question {
+    /// `tcp`, `udp` or `udp-unconnected`.
+    pub protocol: &'static str,
+    pub to: SocketAddr,
+    pub timeout: Duration,
+}
+
+/// A client that stays in its place and asks many questions at a time.
+#[derive(Debug)]
+pub struct Asker {
+    child: Child,
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Asker {
+    pub fn start(program: &Path, from: &Place) -> Self {
+        let mut command = from.command(program);
+        command.arg("ask-many").stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = from.spawn(&mut command).unwrap();
+        let stdin = child.stdin.take().unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        Self { child, stdin, stdout }
+    }
+
+    /// The outcomes, in the order of the questions.
+    pub fn ask(&mut self, questions: &[Question]) -> Vec<Outcome> {
+        // As many as a client's threads and a server's backlog bear.
+        questions.chunks(128).flat_map(|some| self.ask_at_once(some)).collect()
+    }
+
+    fn ask_at_once(&mut self, questions: &[Question]) -> Vec<Outcome> {
+        let mut lines = String::new();
+        for (number, Question { protocol, to, timeout }) in questions.iter().enumerate() {
+            lines += &format!("{number} {protocol} {to} {}\n", timeout.as_millis());
+        }
+        self.stdin.write_all(lines.as_bytes()).unwrap();
+        let mut outcomes = vec![None; questions.len()];
+        for _ in questions {
+            let mut line = String::new();
+            self.stdout.read_line(&mut line).unwrap();
+            let (number, outcome) = line.split_once(' ').expect("a number and an outcome");
+            let number: usize = number.parse().unwrap();
+            outcomes[number] = Some(serde_json::from_str(outcome).unwrap());
+        }
+        outcomes.into_iter().map(|outcome| outcome.expect("one answer each")).collect()
+    }
+}
+
+impl Drop for Asker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 /// A client that asks all the time.

@@ -43,7 +43,8 @@ pub struct Lab {
     pub dir: PathBuf,
     pub nodes: Vec<Node>,
     pub outside: Place,
-    fabric: NetNs,
+    /// Its bridge has a port `n1`, `n2`, … for each node, and `outside`.
+    pub fabric: NetNs,
     // Last: what it removes is used above.
     _janitor: Janitor,
 }

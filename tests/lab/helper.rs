@@ -5,6 +5,8 @@
 //! cgroup. A question is one line, an answer is `NAME PEER QUESTION`.
 
 mod ask;
+mod ask_many;
+mod flood;
 mod serve;
 
 use std::io::{self, ErrorKind};
@@ -19,9 +21,11 @@ pub fn run(args: &[String]) -> Result<bool> {
     match args[..] {
         ["serve", name, port] => serve::serve(name, port.parse()?)?,
         ["ask", protocol, to, from_port] => {
-            let outcome = ask::once(protocol, to.parse()?, from_port.parse()?);
+            let outcome = ask::once(protocol, to.parse()?, from_port.parse()?, ask::TIMEOUT);
             println!("{}", outcome_json(outcome));
         }
+        ["ask-many"] => ask_many::ask_many()?,
+        ["flood", to] => flood::flood(to.parse()?)?,
         ["talk", protocol, to] => ask::talk(protocol, to.parse()?)?,
         _ => return Ok(false),
     }

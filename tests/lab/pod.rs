@@ -25,7 +25,7 @@ pub struct Pod {
     pub ips: Vec<IpAddr>,
     /// What ADD answered.
     pub result: Value,
-    server: Option<Child>,
+    servers: Vec<Child>,
 }
 
 impl Pod {
@@ -37,7 +37,7 @@ impl Pod {
             container_id: format!("{name}-{}", fresh()),
             ips: Vec::new(),
             result: Value::Null,
-            server: None,
+            servers: Vec::new(),
         };
         pod.result = pod.cni(node, "ADD", None)?;
         for ip in pod.result["ips"].as_array().into_iter().flatten() {
@@ -61,9 +61,9 @@ impl Pod {
         node.cni(command, &env, more)
     }
 
-    /// Ends the server and disconnects the pod, as kubelet does.
+    /// Ends the servers and disconnects the pod, as kubelet does.
     pub fn delete(mut self, node: &Node) -> Result<()> {
-        if let Some(mut server) = self.server.take() {
+        for mut server in self.servers.drain(..) {
             server.kill()?;
             server.wait()?;
         }
@@ -78,15 +78,21 @@ impl Pod {
     /// Starts a server on [`PORT`], TCP and UDP, that answers with the pod's name. It listens when
     /// this returns.
     pub fn serve(&mut self, node: &Node) -> Result<()> {
+        let name = self.name.clone();
+        self.serve_as(node, &name, PORT)
+    }
+
+    /// The same on another port, where the server calls itself `name`.
+    pub fn serve_as(&mut self, node: &Node, name: &str, port: u16) -> Result<()> {
         let mut command = self.place.command(&node.programs.culvert_lab);
-        command.args(["serve", &self.name, &PORT.to_string()]);
+        command.args(["serve", name, &port.to_string()]);
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut server = self.place.spawn(&mut command)?;
         let stdout = server.stdout.take().context("a pipe")?;
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line)?;
         anyhow::ensure!(line == "listening\n", "the server of `{}` said `{line}`", self.name);
-        self.server = Some(server);
+        self.servers.push(server);
         Ok(())
     }
 

@@ -34,6 +34,7 @@ struct Manners {
     /// Accepts and never answers; open watches fall silent.
     half_dead: bool,
     delay: Duration,
+    loses_events: bool,
     forbidden: BTreeSet<Resource>,
     token: Option<String>,
     /// Answers everything with this status.
@@ -85,6 +86,7 @@ impl ApiServer {
             streamed_lists: true,
             half_dead: false,
             delay: Duration::ZERO,
+            loses_events: false,
             forbidden: BTreeSet::new(),
             token: None,
             broken: None,
@@ -154,6 +156,8 @@ impl ApiServer {
             let _ = task.await;
         }
         self.drop_connections();
+        // Until the last has ended, what is set now might still be told.
+        self.shared.cut.closed().await;
     }
 
     pub async fn come_back(&mut self) {
@@ -182,6 +186,11 @@ impl ApiServer {
     /// How long each answer takes to begin.
     pub fn delay(&self, delay: Duration) {
         self.shared.manners.lock().unwrap().delay = delay;
+    }
+
+    /// Open watches are not told what changes, and never will be; lists are right.
+    pub fn lose_events(&self, yes: bool) {
+        self.shared.manners.lock().unwrap().loses_events = yes;
     }
 
     /// Answers 403 for `resource`.
@@ -216,26 +225,30 @@ fn bump(counter: &watch::Sender<u64>) {
 async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };
-        let shared = Arc::clone(&shared);
+        let (shared, cut) = (Arc::clone(&shared), shared.cut.subscribe());
         match tls.clone() {
-            None => drop(tokio::spawn(serve(stream, shared))),
+            None => drop(tokio::spawn(serve(stream, shared, cut))),
             Some(tls) => drop(tokio::spawn(async move {
                 // A client that refuses the certificate closes here.
                 if let Ok(stream) = tls.accept(stream).await {
-                    serve(stream, shared).await;
+                    serve(stream, shared, cut).await;
                 }
             })),
         }
     }
 }
 
-async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, shared: Arc<Shared>) {
-    let mut cut = shared.cut.subscribe();
+async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    shared: Arc<Shared>,
+    mut cut: watch::Receiver<u64>,
+) {
     let service = service_fn(move |request| answer::answer(Arc::clone(&shared), request));
     let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     tokio::select! {
+        biased;
+        _ = cut.changed() => {}
         // The client closing, or a body cut short, is no business of the server's.
         _ = connection => {}
-        _ = cut.changed() => {}
     }
 }

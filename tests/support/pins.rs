@@ -70,6 +70,7 @@ pub fn config() -> abi::Config {
         tcp_closing_timeout: seconds(10),
         udp_unreplied_timeout: seconds(30),
         udp_stream_timeout: seconds(120),
+        maglev_seed: *b"twelve bytes",
         socket_lb: 1,
         socket_lb_host_only: 0,
         bind_protection: 1,
@@ -80,6 +81,6 @@ pub fn config() -> abi::Config {
         dsr_dispatch: abi::DsrDispatch::Off as u8,
         dsr_plain_in: 0,
         dsr_plain_out: 0,
-        pad: [0; 2],
+        pad: [0; 6],
     }
 }

@@ -135,10 +135,6 @@ fn what_is_wrong_is_named() {
             "`loadBalancer.mode: hybrid` is not supported by this version",
         ),
         (
-            "loadBalancer: {algorithm: maglev}",
-            "`loadBalancer.algorithm: maglev` is not supported by this version",
-        ),
-        (
             "loadBalancer: {dsrDispatch: ipip}",
             "`loadBalancer.dsrDispatch: ipip` is not supported by this version",
         ),

@@ -11,6 +11,7 @@ use libbpf_rs::libbpf_sys as raw;
 
 use super::Layout;
 use crate::datapath::load::Error;
+use crate::datapath::map;
 use crate::datapath::sys::{self, Walk};
 
 /// The former map of a resized one, kept until no program writes to it any more.
@@ -76,6 +77,10 @@ impl Retired {
             return Ok(());
         }
         let failed = |source| Error::Migrate { map: self.name.clone(), source };
+        if self.name == "maglev" {
+            let (old, new) = ((self.old.as_fd(), self.old_size), (self.new.as_fd(), self.new_size));
+            return map::copy_tables(old, new).map_err(failed);
+        }
         let mut value_size = self.layout.value as usize;
         if self.layout.kind == raw::BPF_MAP_TYPE_PERCPU_ARRAY {
             let cpus = crate::datapath::host::possible_cpus().map_err(failed)?;

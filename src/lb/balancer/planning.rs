@@ -66,16 +66,19 @@ impl Balancer {
         self.totals.subtract(&record.totals);
         self.short.remove(&name);
         self.faults.remove(&name);
+        self.tableless.remove(&name);
 
         let mut stale = std::mem::take(&mut record.lists);
         let mut entries = BTreeMap::new();
         let mut client_ranges = BTreeSet::new();
         let mut vips: BTreeMap<Addr, u32> = BTreeMap::new();
         let mut no_local = Totals::default();
+        let mut algorithm = None;
         let objects = std::mem::take(&mut self.objects);
         if let Some((service, wishes)) = self.wishes(&name, &objects) {
             let (annotations, mut faults) = Annotations::of(&service);
             faults.extend(self.context.serve.faults(&service));
+            algorithm = annotations.algorithm;
             if !faults.is_empty() {
                 self.faults.insert(name.clone(), faults);
             }
@@ -99,6 +102,10 @@ impl Balancer {
                 count_no_local(&service, key.v6, ranges, &mut no_local);
                 record.lists.push(list);
             }
+        }
+        let held = &mut record.tables;
+        if !self.tables.assign(algorithm, &record.lists, &mut entries, held, &mut plan) {
+            self.tableless.insert(name.clone());
         }
         self.objects = objects;
         for list in stale {

@@ -15,10 +15,10 @@ use crate::lb::owner::Owner;
 use crate::lb::pods::protocol;
 use crate::model::{ObjectName, Service, ServicePort, ServiceType, TrafficPolicy};
 
-pub(super) struct Wish {
-    pub(super) list: ListKey,
-    pub(super) frontends: BTreeMap<ServiceKey, ServiceKind>,
-    pub(super) endpoints: Vec<Candidate>,
+pub(in crate::lb) struct Wish {
+    pub(in crate::lb) list: ListKey,
+    pub(in crate::lb) frontends: BTreeMap<ServiceKey, ServiceKind>,
+    pub(in crate::lb) endpoints: Vec<Candidate>,
 }
 
 impl Balancer {
@@ -41,7 +41,7 @@ impl Balancer {
     }
 
     /// What `owner` asks for, with the rules that hold for it. None: nothing any more.
-    pub(super) fn wishes<'o>(
+    pub(in crate::lb) fn wishes<'o>(
         &self,
         owner: &Owner,
         objects: &'o Objects,

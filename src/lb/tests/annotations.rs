@@ -3,9 +3,10 @@
 
 use super::support::*;
 use crate::abi::{
-    SERVICE_DELEGATE, SERVICE_DSR, SERVICE_SOURCE_RANGES, SERVICE_SOURCE_RANGES_DENY, ServiceKind,
+    SERVICE_DELEGATE, SERVICE_DSR, SERVICE_HAS_ENDPOINTS, SERVICE_SOURCE_RANGES,
+    SERVICE_SOURCE_RANGES_DENY, ServiceKind,
 };
-use crate::lb::Context;
+use crate::lb::{Context, Selection};
 use crate::model::{IngressAddress, Service, ServiceType};
 
 fn web(annotations: &[(&str, &str)]) -> Service {
@@ -23,10 +24,13 @@ fn web(annotations: &[(&str, &str)]) -> Service {
 /// The kinds that are served on a node with these labels, with the flags of the last, and what is
 /// said.
 fn served(annotations: &[(&str, &str)], labels: &[(&str, &str)]) -> (String, u16, u8, Vec<String>) {
-    let mut kernel = Kernel::new();
+    let selection = Selection { words: 1000, ..Selection::default() };
+    let mut kernel = Kernel::choosing(64, selection, "here");
     let labels = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     kernel.balancer.set_context(Context { labels, ..Context::of("here") });
     kernel.balancer.set_service(web(annotations));
+    let endpoints = ["10.1.0.1", "10.1.0.2"].map(endpoint);
+    kernel.balancer.set_slice(slice("web", endpoints.into()));
     kernel.sync();
     let mut values: Vec<_> = kernel.tables.services.values().collect();
     values.sort_by_key(|value| value.kind);
@@ -35,7 +39,7 @@ fn served(annotations: &[(&str, &str)], labels: &[(&str, &str)]) -> (String, u16
     let last = values.last().unwrap();
     let problems = kernel.balancer.problems().into_iter();
     let problems = problems.map(|p| format!("{}: {}", p.subject, p.message)).collect();
-    (kinds.join(" "), last.flags, last.algorithm, problems)
+    (kinds.join(" "), last.flags & !SERVICE_HAS_ENDPOINTS, last.algorithm, problems)
 }
 
 const ALL: &str = "ClusterIP NodePort ExternalIPs LoadBalancer";

@@ -1,18 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Properties over random objects, changes, restarts, crashes and failed writes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::support::{Kernel, endpoint, http, ip, name, pod, service, slice, writes};
-use crate::abi::{
-    Addr, SERVICE_HAS_ENDPOINTS, SERVICE_SOURCE_RANGES, ServiceKey, ServiceKind, SourceRangeKey,
-    TargetStatus, VIP_CLUSTER_IP, VIP_EXTERNAL, VIP_FOREIGN,
-};
-use crate::lb::Owner;
-use crate::lb::frontends::{families, frontends};
+use super::world::World;
+use crate::lb::Selection;
 use crate::model::{
     Endpoint, EndpointSlice, IngressAddress, Pod, Protocol, Service, ServiceType, TrafficPolicy,
 };
@@ -33,6 +29,8 @@ enum Step {
 }
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+
+pub(super) const MAGLEV: &str = "service.culvert.io/lb-algorithm";
 
 fn any_service() -> impl Strategy<Value = Service> {
     let vip = select(vec!["10.96.0.1", "10.96.0.2", "fd00::1"]);
@@ -72,6 +70,9 @@ fn any_service() -> impl Strategy<Value = Service> {
                 port.node_port = Some(30000 + port.port + u16::from(shared) * 100 * of as u16);
             }
             service.r#type = kind;
+            if shared {
+                service.annotations.insert(MAGLEV.into(), "maglev".into());
+            }
             service.internal_policy = internal;
             service.external_policy = external;
             service.source_ranges = ranges.iter().map(|text| text.parse().unwrap()).collect();
@@ -146,196 +147,11 @@ fn any_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What the objects ask for, said in the plainest way.
-#[derive(Default)]
-struct World {
-    services: BTreeMap<String, Service>,
-    slices: BTreeMap<usize, EndpointSlice>,
-    pods: BTreeMap<String, Pod>,
-}
-
-type Set = BTreeSet<(Addr, u16)>;
-
-impl World {
-    fn endpoints(&self, service: &Service, port: usize, v6: bool, local: bool) -> Set {
-        let port = &service.ports[port];
-        let of = self.slices.values().filter(|s| s.service == service.name);
-        let all: Vec<(&Endpoint, u16)> = of
-            .flat_map(|s| {
-                let ports =
-                    s.ports.iter().filter(|p| p.name == port.name && p.protocol == port.protocol);
-                ports.flat_map(|p| s.endpoints.iter().map(|e| (e, p.port)))
-            })
-            .filter(|(e, _)| e.ip.is_ipv6() == v6)
-            .collect();
-        // An address is one endpoint, whichever slice says most for it.
-        let pick = |usable: &dyn Fn(&Endpoint) -> bool| -> Set {
-            all.iter()
-                .filter(|(e, _)| usable(e))
-                .filter(|(e, _)| !local || e.node.as_deref() == Some("here"))
-                .map(|(e, port)| (Addr::from(e.ip), *port))
-                .collect()
-        };
-        let ready = pick(&|e| e.ready);
-        let all_ready: Set =
-            all.iter().filter(|(e, _)| e.ready).map(|(e, p)| (Addr::from(e.ip), *p)).collect();
-        if !ready.is_empty() {
-            return ready;
-        }
-        pick(&|e| e.serving && e.terminating).difference(&all_ready).copied().collect()
-    }
-
-    /// Whether `kernel` serves exactly this.
-    fn check(&self, kernel: &Kernel) {
-        let mut expected = BTreeSet::new();
-        for service in self.services.values() {
-            for v6 in families(service) {
-                for (number, port) in service.ports.iter().enumerate() {
-                    for (key, kind) in
-                        frontends(service, port, v6, &kernel.balancer.context().serve)
-                    {
-                        expected.insert(key);
-                        self.check_frontend(kernel, key, (service, number, v6, kind));
-                    }
-                }
-            }
-        }
-        for (key, pod) in self.host_ports(&expected) {
-            assert_eq!(kernel.inside(key), [format!("{}:80", pod.ips[0])], "of {}", pod.name);
-            assert_eq!(kernel.outside(key), kernel.inside(key));
-            expected.insert(key);
-        }
-        let found: BTreeSet<ServiceKey> = kernel.tables.services.keys().copied().collect();
-        assert_eq!(found, expected);
-        self.check_nothing_is_left_over(kernel);
-        self.check_addresses(kernel);
-    }
-
-    /// Each hostPort that no service has, with its newest pod.
-    fn host_ports(&self, services: &BTreeSet<ServiceKey>) -> BTreeMap<ServiceKey, &Pod> {
-        let mut newest: BTreeMap<ServiceKey, &Pod> = BTreeMap::new();
-        for pod in self.pods.values().filter(|pod| !pod.finished) {
-            let port = &pod.host_ports[0];
-            let vip = port.host_ip.map_or(Addr::V4_WILDCARD, Addr::from);
-            let key = ServiceKey::new(vip, port.host_port, Protocol::Tcp.number());
-            if port.host_port >= 30000 || services.contains(&key) {
-                continue;
-            }
-            let has = newest.entry(key).or_insert(pod);
-            if (pod.created, &pod.uid) > (has.created, &has.uid) {
-                *has = pod;
-            }
-        }
-        newest
-    }
-
-    /// Somebody who asks for `key` has it, and if it is this service, with the right endpoints.
-    fn check_frontend(
-        &self,
-        kernel: &Kernel,
-        key: ServiceKey,
-        of: (&Service, usize, bool, ServiceKind),
-    ) {
-        let (service, port, v6, kind) = of;
-        let list =
-            kernel.balancer.lists().find(|l| l.id == kernel.tables.services[&key].id).unwrap();
-        let Owner::Service(owner) = list.owner else { panic!("{} has {key:?}", list.owner) };
-        assert!(self.services.contains_key(&*owner.name), "served by {owner}");
-        if *owner != service.name || list.port != service.ports[port].port {
-            return;
-        }
-        let cluster = self.endpoints(service, port, v6, false);
-        let local = self.endpoints(service, port, v6, true);
-        let under = |policy| if policy == TrafficPolicy::Local { &local } else { &cluster };
-        let (inside, outside) = match kind {
-            ServiceKind::ClusterIp => (under(service.internal_policy), &Set::new()),
-            _ => (&cluster, under(service.external_policy)),
-        };
-        let set = |names: Vec<String>| -> Set {
-            let addresses = names.iter().map(|n| n.parse::<std::net::SocketAddr>().unwrap());
-            addresses.map(|a| (a.ip().into(), a.port())).collect()
-        };
-        assert_eq!(&set(kernel.inside(key)), inside, "inside of {key:?}");
-        assert_eq!(&set(kernel.outside(key)), outside, "outside of {key:?}");
-        let flags = kernel.tables.services[&key].flags;
-        assert_eq!(flags & SERVICE_HAS_ENDPOINTS != 0, !cluster.is_empty());
-    }
-
-    /// Every address of a frontend and every range of a guarded list, and no other.
-    fn check_addresses(&self, kernel: &Kernel) {
-        let mut vips: BTreeMap<Addr, u32> = BTreeMap::new();
-        let mut host_ports = 0;
-        let mut ranges = BTreeSet::new();
-        for (key, value) in &kernel.tables.services {
-            let list = kernel.balancer.lists().find(|list| list.id == value.id).unwrap();
-            let service = match list.owner {
-                Owner::Service(name) => &self.services[&*name.name],
-                Owner::HostPort(key) if key.vip == Addr::V4_WILDCARD => {
-                    host_ports += 1;
-                    continue;
-                }
-                Owner::HostPort(key) => {
-                    vips.entry(key.vip).or_default();
-                    continue;
-                }
-            };
-            let flags = match ServiceKind::from_number(value.kind).unwrap() {
-                ServiceKind::NodePort => continue,
-                ServiceKind::ClusterIp => VIP_CLUSTER_IP,
-                ServiceKind::LoadBalancer => {
-                    let of = |range: &&ipnet::IpNet| range.addr().is_ipv6() == list.v6;
-                    let all = service.source_ranges.iter().filter(of);
-                    let keys: Vec<_> =
-                        all.map(|range| SourceRangeKey::new(list.id, *range)).collect();
-                    let guarded = value.flags & SERVICE_SOURCE_RANGES != 0;
-                    assert_eq!(guarded, !keys.is_empty(), "{key:?}");
-                    ranges.extend(keys);
-                    let foreign = service.load_balancer_class.is_some();
-                    VIP_EXTERNAL | if foreign { VIP_FOREIGN } else { 0 }
-                }
-                _ => VIP_EXTERNAL,
-            };
-            *vips.entry(key.vip).or_default() |= flags;
-        }
-        let found = kernel.tables.vips.iter().map(|(addr, vip)| (*addr, vip.flags));
-        assert_eq!(found.collect::<BTreeMap<_, _>>(), vips);
-        assert_eq!(kernel.tables.source_ranges, ranges);
-        assert_eq!(kernel.tables.host_ports, host_ports);
-    }
-
-    fn check_nothing_is_left_over(&self, kernel: &Kernel) {
-        let tables = &kernel.tables;
-        let slots: usize = kernel.balancer.lists().map(|list| list.slots.len()).sum();
-        assert_eq!(tables.backends.len(), slots);
-        let mut used = BTreeSet::new();
-        for (key, backend) in &tables.backends {
-            assert!(used.insert(backend.target), "target {} has two backends", backend.target);
-            let state = tables.targets[&backend.target];
-            assert_eq!(state.epoch, backend.target_epoch);
-            assert_eq!(u32::from(state.slot), key.slot, "of target {}", backend.target);
-            assert!(
-                state.status == TargetStatus::Active as u8
-                    || state.status == TargetStatus::Terminating as u8
-            );
-        }
-        for (index, state) in &tables.targets {
-            assert!(
-                used.contains(index) || state.status == TargetStatus::Gone as u8,
-                "target {index} lives on"
-            );
-        }
-    }
-
-    fn tell(&self, kernel: &mut Kernel) {
-        kernel.balancer.list_services(self.services.values().cloned().collect());
-        kernel.balancer.list_slices(self.slices.values().cloned().collect());
-        kernel.balancer.list_pods(self.pods.values().cloned().collect());
-    }
-}
-
 fn run(steps: Vec<Step>, targets: u32) -> (World, Kernel) {
     let mut world = World::default();
-    let mut kernel = Kernel::with_targets(targets);
+    // Room for some of the services.
+    let selection = Selection { words: 5 * 750, ..Selection::default() };
+    let mut kernel = Kernel::choosing(targets, selection, "here");
     for step in steps {
         match step {
             Step::SetService(service) => {
@@ -368,15 +184,22 @@ fn run(steps: Vec<Step>, targets: u32) -> (World, Kernel) {
             }
             Step::Fail(number) => {
                 let plans = kernel.balancer.plan(4);
+                if number > 0 {
+                    kernel.write_tables(&plans);
+                }
                 writes(&plans).into_iter().take(number).for_each(|write| kernel.write(write));
                 for plan in plans {
                     let owner = plan.owner.clone().unwrap();
                     kernel.balancer.failed(plan);
                     kernel.balancer.retry(&owner);
                 }
+                super::audit::agrees(&kernel);
             }
             Step::Crash(number) => {
                 let plans = kernel.balancer.plan(4);
+                if number > 0 {
+                    kernel.write_tables(&plans);
+                }
                 writes(&plans).into_iter().take(number).for_each(|write| kernel.write(write));
                 kernel.restart();
                 world.tell(&mut kernel);
@@ -386,6 +209,7 @@ fn run(steps: Vec<Step>, targets: u32) -> (World, Kernel) {
         }
     }
     kernel.sync();
+    super::audit::agrees(&kernel);
     (world, kernel)
 }
 
@@ -401,6 +225,7 @@ proptest! {
     #[test]
     fn targets_that_are_reused_are_never_shared(steps in prop::collection::vec(any_step(), 1..40)) {
         let (_, kernel) = run(steps, 12);
+        super::explain::agrees(&kernel);
         let mut used = BTreeSet::new();
         for backend in kernel.tables.backends.values() {
             prop_assert!(used.insert(backend.target));

@@ -4,8 +4,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::abi::{Addr, Backend, BackendKey, ServiceKey, SlotRange};
-use crate::lb::{Actual, Balancer, Context, Gone, Plan, Target, Write};
+use crate::abi::{Addr, Backend, BackendKey, SERVICE_MAGLEV, ServiceKey, SlotRange};
+use crate::lb::{Actual, Balancer, Context, Gone, Plan, Selection, Target, Write, tables_of};
 use crate::model::{
     Endpoint, EndpointSlice, HostPort, ObjectName, Pod, Protocol, Service, ServicePort,
     ServiceType, SlicePort, TrafficPolicy,
@@ -107,6 +107,8 @@ pub(super) struct Kernel {
     pub(super) balancer: Balancer,
     pub(super) tables: Actual,
     targets: u32,
+    selection: Selection,
+    context: Context,
 }
 
 impl Kernel {
@@ -115,7 +117,14 @@ impl Kernel {
     }
 
     pub(super) fn with_targets(targets: u32) -> Self {
-        Self { balancer: balancer(targets), tables: Actual::default(), targets }
+        Self::choosing(targets, Selection::default(), "here")
+    }
+
+    /// The node `node`, whose map `maglev` is `selection.words` long.
+    pub(super) fn choosing(targets: u32, selection: Selection, node: &str) -> Self {
+        let context = Context::of(node);
+        let balancer = Balancer::new(context.clone(), targets).with_selection(selection);
+        Self { balancer, tables: Actual::default(), targets, selection, context }
     }
 
     pub(super) fn restart(&mut self) {
@@ -123,7 +132,8 @@ impl Kernel {
     }
 
     pub(super) fn restart_with(&mut self, reserved: &[Target]) {
-        self.balancer = balancer(self.targets);
+        let fresh = Balancer::new(self.context.clone(), self.targets);
+        self.balancer = fresh.with_selection(self.selection);
         self.balancer.adopt(self.tables.clone(), reserved);
     }
 
@@ -144,11 +154,31 @@ impl Kernel {
     }
 
     pub(super) fn apply(&mut self, plans: Vec<Plan>) {
+        self.write_tables(&plans);
         for write in writes(&plans) {
             self.write(write);
         }
         for plan in plans {
             self.balancer.applied(&plan);
+            self.balancer.release_tables(&plan.released);
+        }
+    }
+
+    /// No frontend may point to a table while it is written over with another.
+    pub(super) fn write_tables(&mut self, plans: &[Plan]) {
+        for table in plans.iter().flat_map(|plan| &plan.tables) {
+            let end = table.offset + table.places.len() as u32;
+            assert!(table.offset % 4 == 0 && end <= 4 * self.selection.words);
+            let used = tables_of(self.tables.services.values());
+            for (offset, size) in used.into_iter().filter(|(o, s)| *o < end && table.offset < o + s)
+            {
+                let same = offset == table.offset && size as usize == table.places.len();
+                assert!(same && self.tables.tables[&offset] == table.places, "{offset} is in use");
+            }
+            let apart =
+                |offset: &u32, size: usize| *offset >= end || offset + size as u32 <= table.offset;
+            self.tables.tables.retain(|offset, old| apart(offset, old.len()));
+            self.tables.tables.insert(table.offset, Arc::clone(&table.places));
         }
     }
 
@@ -173,6 +203,11 @@ impl Kernel {
         let value = self.tables.services[&key];
         let wildcard = key.vip == Addr::V4_WILDCARD || key.vip == Addr::V6_WILDCARD;
         assert!(wildcard || self.tables.vips.contains_key(&key.vip), "no vip for {key:?}");
+        if value.algorithm == SERVICE_MAGLEV {
+            let places = &self.tables.tables[&value.maglev_offset];
+            assert_eq!(places.len(), value.maglev_size as usize);
+            assert!(places.iter().all(|place| *place < value.outside.count));
+        }
         for range in [value.inside, value.outside] {
             self.slots(value.id, value.generation, range);
         }
@@ -207,10 +242,6 @@ impl Kernel {
     pub(super) fn target(&self, address: &str) -> u32 {
         self.tables.backends.values().find(|b| b.addr.ip() == ip(address)).unwrap().target
     }
-}
-
-fn balancer(targets: u32) -> Balancer {
-    Balancer::new(Context::of("here"), targets)
 }
 
 /// All writes of a batch, in the order in which the agent carries them out.

@@ -3,11 +3,12 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::process::Stdio;
 
 use serde_json::{Value, json};
 
 use super::stage::{Stage, eventually, ip, status};
-use crate::lab::manifest::Service;
+use crate::lab::manifest::{SERVICE_PORT, Service};
 
 #[test]
 fn devices_addresses_sizes_and_routing_are_as_configured() {
@@ -76,6 +77,43 @@ fn what_is_switched_off_is_served_to_nobody() {
     let kinds: BTreeSet<&str> =
         list.lines().skip(1).filter_map(|line| line.split_whitespace().nth(2)).collect();
     assert_eq!(kinds, BTreeSet::from(["ClusterIP"]), "{list}");
+}
+
+#[test]
+fn an_external_ip_that_no_node_has_stays_its_owners_for_clients_inside() {
+    let stage = Stage::raise(1, "");
+    let [theirs, own] = ["198.51.100.83", "203.0.113.83"].map(ip);
+    let (node, outside) = (stage.lab.node(1), &stage.lab.outside);
+    outside.netns.ip(&format!("addr add {theirs}/32 dev lo"));
+    node.place.netns.ip(&format!("route add {theirs} via 192.168.50.100"));
+    node.place.netns.ip(&format!("addr add {own}/32 dev eth0"));
+    outside.netns.ip(&format!("route add {own} via 192.168.50.1"));
+    outside.netns.ip("route add 10.1.1.0/24 via 192.168.50.1");
+    let mut command = outside.command(stage.program());
+    command.args(["serve", "owner", &SERVICE_PORT.to_string()]);
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    let mut owner = outside.spawn(&mut command).unwrap();
+    let service = Service {
+        name: "external",
+        number: 83,
+        external_ips: vec![theirs, own],
+        ..Service::default()
+    };
+    stage.serve(&service, &[&stage.web]);
+    for client in [&stage.clients[0].place, &node.place] {
+        let at = |ip| SocketAddr::new(ip, SERVICE_PORT);
+        stage.ask_until(client, "tcp", at(own), |outcome| outcome.is_from("web"));
+        stage.ask_until(client, "tcp", at(theirs), |outcome| outcome.is_from("owner"));
+    }
+    // Who comes from outside is served there: that is what the address is for.
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+    outside.netns.ip(&format!("addr del {theirs}/32 dev lo"));
+    outside.netns.ip(&format!("route add {theirs} via 192.168.50.1"));
+    for to in [own, theirs] {
+        let to = SocketAddr::new(to, SERVICE_PORT);
+        stage.ask_until(outside, "tcp", to, |outcome| outcome.is_from("web"));
+    }
 }
 
 /// Subjects of the agent's own problems.

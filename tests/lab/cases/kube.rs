@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! An agent that follows an API server, through the server's absence and its own.
 
-use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -11,6 +10,7 @@ use culvert::datapath::Maps;
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
+use super::api::point_at;
 use super::stage::{Stage, eventually};
 use crate::lab::manifest::{SERVICE_PORT, Service};
 use crate::lab::pod::Pod;
@@ -120,27 +120,11 @@ impl World {
         let node = stage.lab.node(1);
         let api = node.place.netns.run(|| runtime.block_on(ApiServer::start()));
         api.set(node.manifest());
-
-        let kubeconfig = node.dir.join("kubeconfig");
-        let text = format!(
-            "apiVersion: v1\nkind: Config\ncurrent-context: lab\n\
-             clusters: [{{name: lab, cluster: {{server: '{}'}}}}]\n\
-             contexts: [{{name: lab, context: {{cluster: lab, user: lab}}}}]\n\
-             users: [{{name: lab, user: {{}}}}]\n",
-            api.url()
-        );
-        fs::write(&kubeconfig, text).unwrap();
-        let config = node.dir.join("culvert.yaml");
-        let text = fs::read_to_string(&config).unwrap();
-        let lines = text.lines().map(|line| match line.starts_with("manifests: ") {
-            true => format!("kubeconfig: {}\n", kubeconfig.display()),
-            false => format!("{line}\n"),
-        });
-        fs::write(&config, lines.collect::<String>()).unwrap();
+        point_at(node, &api.url());
         Self { stage, api, runtime }
     }
 
-    fn set(&self, service: &Service, pod: impl Fn(&Stage) -> &Pod) {
+    pub fn set(&self, service: &Service, pod: impl Fn(&Stage) -> &Pod) {
         for object in service.objects(&[pod(&self.stage)]) {
             self.api.set(object);
         }
@@ -171,7 +155,7 @@ impl World {
         node.start_agent().unwrap();
     }
 
-    fn until_served_by(&self, service: &Service, pod: &str) {
+    pub fn until_served_by(&self, service: &Service, pod: &str) {
         for from in [&self.stage.clients[0].place, &self.stage.lab.node(1).place] {
             self.stage.ask_until(from, "tcp", address(service), |outcome| outcome.is_from(pod));
         }

@@ -31,7 +31,7 @@ fn configured(node: &Node, change: impl Fn(&str) -> String) {
 }
 
 /// Runs an agent that is expected to end by itself.
-fn refused(node: &Node) -> String {
+pub fn refused(node: &Node) -> String {
     let mut command = node.place.command(&node.programs.culvert);
     command.args(["agent", "--config"]).arg(node.dir.join("culvert.yaml"));
     let Output { status, stderr, .. } = node.place.output(command.stdin(Stdio::null())).unwrap();
@@ -40,7 +40,7 @@ fn refused(node: &Node) -> String {
 }
 
 /// Status code and body of a page of `:1025`.
-fn page(node: &Node, path: &str) -> (u16, String) {
+pub fn page(node: &Node, path: &str) -> (u16, String) {
     let mut stream = node.place.netns.run(|| TcpStream::connect("127.0.0.1:1025")).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();

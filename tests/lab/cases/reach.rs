@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::stage::{SHARED, Stage, ip};
+use super::stage::{EXTERNAL_IPS_INSIDE, SHARED, Stage, ip};
 use crate::client::Outcome;
 use crate::lab::cluster::node_ip;
 use crate::lab::manifest::{SERVICE_PORT, Service};
@@ -24,7 +24,8 @@ fn every_service_type_answers_every_client() {
 
 #[test]
 fn pods_without_the_socket_hook_are_served_packet_by_packet() {
-    let stage = Stage::raise(2, "socketLB:\n  hostNamespaceOnly: true\n");
+    let config = format!("{EXTERNAL_IPS_INSIDE}socketLB:\n  hostNamespaceOnly: true\n");
+    let stage = Stage::raise(2, &config);
     let services = one_of_each_type();
     for service in &services {
         stage.serve(service, &[&stage.web]);

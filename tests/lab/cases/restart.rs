@@ -1,18 +1,65 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Agents that come and go under load.
+//!
+//! `CULVERT_RESTARTS` sets how many in each mode. With `CULVERT_OTHER`, the path of an agent of
+//! another build, every restart is an upgrade or a downgrade; `make test-upgrade` builds one whose
+//! maps look different.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::modes::{MODES, Scene};
 use super::stage::{Stage, ip};
+use crate::client::Talk;
 use crate::lab::cluster::node_ip;
 use crate::lab::manifest::{SERVICE_PORT, Service};
 
+/// In each mode, unless told otherwise: what fits a run of all tests.
+const RESTARTS: usize = 10;
+
 #[test]
-fn twenty_restarts_under_load_lose_not_one_connection() {
-    let mut stage = Stage::raise(2, "");
+fn restarts_under_load_lose_no_connection_in_any_mode() {
+    let told = std::env::var("CULVERT_RESTARTS").ok();
+    let restarts = told.map_or(RESTARTS, |text| text.parse().unwrap());
+    let other = std::env::var_os("CULVERT_OTHER").map(PathBuf::from);
+    for mode in MODES {
+        let mut scene = Scene::raise(mode, "");
+        let talks = load(&scene.stage);
+        let before = scene.served();
+        for round in 0..restarts {
+            restart(&mut scene.stage, round, other.as_ref());
+        }
+        let served = scene.served() - before;
+        let flaws: Vec<_> = talks.into_iter().filter_map(|talk| talk.finish().flaw()).collect();
+        assert!(flaws.is_empty(), "{}: {flaws:#?}", mode.name);
+        println!("{}: {restarts} restarts, {served} packets served", mode.name);
+        // Not by another mode.
+        assert!(served as usize > 10 * restarts, "{}: {served}", mode.name);
+    }
+}
+
+/// Every node and either signal in turn.
+fn restart(stage: &mut Stage, round: usize, other: Option<&PathBuf>) {
+    let own = stage.lab.options.programs.culvert.clone();
+    let node = &mut stage.lab.nodes[round % 2];
+    let signal = if (round / 2).is_multiple_of(2) { Signal::SIGKILL } else { Signal::SIGTERM };
+    if let Some(other) = other {
+        let upgrade = node.programs.culvert == *other;
+        node.programs.culvert = if upgrade { own } else { other.clone() };
+    }
+    let agent = node.agent.as_mut().unwrap();
+    println!("{round}: {signal} to {}, then {}", node.name, node.programs.culvert.display());
+    kill(Pid::from_raw(agent.id() as i32), signal).unwrap();
+    agent.wait().unwrap();
+    node.start_agent().unwrap();
+    node.wait_ready().unwrap();
+}
+
+/// Connections of every kind, to backends on both nodes.
+fn load(stage: &Stage) -> Vec<Talk> {
     let service = Service {
         name: "loaded",
         kind: "LoadBalancer",
@@ -30,25 +77,12 @@ fn twenty_restarts_under_load_lose_not_one_connection() {
         for protocol in ["tcp", "tcp-new", "udp"] {
             talks.push(stage.talk(&stage.clients[0].place, protocol, cluster));
             talks.push(stage.talk(&stage.lab.node(2).place, protocol, cluster));
-        }
-        for protocol in ["tcp", "tcp-new"] {
             talks.push(stage.talk(&stage.lab.outside, protocol, balancer));
-            talks.push(stage.talk(&stage.lab.outside, protocol, node_port));
+            // So that one of them surely leads to the other node.
+            for _ in 0..2 {
+                talks.push(stage.talk(&stage.lab.outside, protocol, node_port));
+            }
         }
     }
-    let started = std::time::Instant::now();
-    for round in 0..20 {
-        let node = &mut stage.lab.nodes[round % 2];
-        // Four rounds have one of each on either node.
-        let signal = if round / 2 % 2 == 0 { Signal::SIGKILL } else { Signal::SIGTERM };
-        let agent = node.agent.as_mut().unwrap();
-        println!("{signal} to {} at {:.1} s", node.name, started.elapsed().as_secs_f32());
-        kill(Pid::from_raw(agent.id() as i32), signal).unwrap();
-        agent.wait().unwrap();
-        node.start_agent().unwrap();
-        node.wait_ready().unwrap();
-    }
-    println!("end at {:.1} s", started.elapsed().as_secs_f32());
-    let flaws: Vec<_> = talks.into_iter().filter_map(|talk| talk.finish().flaw()).collect();
-    assert!(flaws.is_empty(), "{flaws:#?}");
+    talks
 }

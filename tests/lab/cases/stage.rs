@@ -16,9 +16,12 @@ use crate::lab::place::Place;
 use crate::lab::pod::Pod;
 
 /// For what the agents do with a change. Only a failing test waits this long.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
-pub static SHARED: LazyLock<Stage> = LazyLock::new(|| Stage::raise(2, ""));
+/// So that clients in the cluster are served on addresses that no node has, too.
+pub const EXTERNAL_IPS_INSIDE: &str = "externalIPs:\n  servedInside: true\n";
+
+pub static SHARED: LazyLock<Stage> = LazyLock::new(|| Stage::raise(2, EXTERNAL_IPS_INSIDE));
 
 /// A lab with two servers and a client pod on each node.
 pub struct Stage {
@@ -117,10 +120,18 @@ pub fn status(node: &Node) -> Value {
 }
 
 /// Tries until it is so.
-pub fn eventually(what: &str, is_so: impl Fn() -> bool) {
+pub fn eventually(what: &str, is_so: impl FnMut() -> bool) {
+    assert!(until(is_so), "{what}");
+}
+
+/// Whether it is so in the end.
+pub fn until(mut is_so: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + PATIENCE;
     while !is_so() {
-        assert!(Instant::now() < deadline, "{what}");
+        if Instant::now() > deadline {
+            return false;
+        }
         std::thread::sleep(Duration::from_millis(50));
     }
+    true
 }

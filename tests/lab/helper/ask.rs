@@ -14,23 +14,28 @@ use serde_json::json;
 use super::{Answer, word};
 
 /// Long enough for a retransmitted SYN on a busy machine.
-const TIMEOUT: Duration = Duration::from_secs(3);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(3);
 /// Between two questions of a talk, and for an answer to a datagram of one.
 const PACE: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_millis(200);
 
 /// `protocol` is `tcp`, `udp` (connected) or `udp-unconnected`. Port 0 lets the kernel choose.
-pub(super) fn once(protocol: &str, to: SocketAddr, from_port: u16) -> io::Result<Answer> {
+pub(super) fn once(
+    protocol: &str,
+    to: SocketAddr,
+    from_port: u16,
+    timeout: Duration,
+) -> io::Result<Answer> {
     match protocol {
         "tcp" => {
-            let mut stream = connect(to, from_port)?;
-            stream.set_read_timeout(Some(TIMEOUT))?;
+            let mut stream = connect(to, from_port, timeout)?;
+            stream.set_read_timeout(Some(timeout))?;
             let text = ask_stream(&mut stream, "once")?;
             Ok(Answer { text, seen: stream.peer_addr()? })
         }
         _ => {
             let socket = datagram(protocol, to, from_port)?;
-            socket.set_read_timeout(Some(TIMEOUT))?;
+            socket.set_read_timeout(Some(timeout))?;
             ask_datagram(&socket, protocol, to, "once", &mut 0)
         }
     }
@@ -128,7 +133,7 @@ enum Line {
 impl Line {
     fn open(protocol: &str, to: SocketAddr) -> io::Result<Self> {
         if protocol.starts_with("tcp") {
-            let stream = connect(to, 0)?;
+            let stream = connect(to, 0, TIMEOUT)?;
             // A restart must not lose a connection; it may cost it a retransmission.
             stream.set_read_timeout(Some(TIMEOUT))?;
             return Ok(Self::Stream(stream));
@@ -201,9 +206,9 @@ fn any(to: SocketAddr, port: u16) -> SocketAddr {
     SocketAddr::new(ip, port)
 }
 
-fn connect(to: SocketAddr, from_port: u16) -> io::Result<TcpStream> {
+fn connect(to: SocketAddr, from_port: u16, timeout: Duration) -> io::Result<TcpStream> {
     if from_port == 0 {
-        return TcpStream::connect_timeout(&to, TIMEOUT);
+        return TcpStream::connect_timeout(&to, timeout);
     }
     // The standard library has no bind() before connect().
     let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Maglev tables: who shares them, where they lie, and that all nodes choose alike.
+
+use super::support::{Kernel, endpoint, ip, name, service, slice};
+use crate::abi::{Addr, SERVICE_MAGLEV, SERVICE_RANDOM, Service, ServiceKey};
+use crate::lb::{Algorithm, Selection, maglev};
+use crate::model::{Endpoint, ServiceType};
+
+/// Entries of the smallest table.
+const TABLE: u32 = 750;
+
+fn maglev(words: u32) -> Selection {
+    Selection { algorithm: Algorithm::Maglev, seed: *b"twelve bytes", words }
+}
+
+/// A service `of` with NodePort `port` and these endpoints.
+fn set(kernel: &mut Kernel, of: &str, port: u16, endpoints: Vec<Endpoint>) {
+    let mut web = service(of, &[&format!("10.96.0.{}", port - 30000)]);
+    web.r#type = ServiceType::NodePort;
+    web.ports[0].node_port = Some(port);
+    kernel.balancer.set_service(web);
+    kernel.balancer.set_slice(slice(of, endpoints));
+}
+
+fn some(count: u8) -> Vec<Endpoint> {
+    (1..=count).map(|n| endpoint(&format!("10.1.0.{n}"))).collect()
+}
+
+fn value(kernel: &Kernel, port: u16) -> Service {
+    kernel.tables.services[&ServiceKey::new(Addr::V4_WILDCARD, port, 6)]
+}
+
+#[test]
+fn every_node_gives_a_client_the_same_endpoint() {
+    let endpoints = || {
+        some(9).into_iter().enumerate().map(|(n, e)| e.on(if n % 3 == 0 { "one" } else { "two" }))
+    };
+    let choices = ["one", "two", "three"].map(|node| {
+        let mut kernel = Kernel::choosing(64, maglev(TABLE), node);
+        set(&mut kernel, "web", 30080, endpoints().collect());
+        kernel.sync();
+        let service = value(&kernel, 30080);
+        let places = &kernel.tables.tables[&service.maglev_offset];
+        let outside = kernel.outside(ServiceKey::new(Addr::V4_WILDCARD, 30080, 6));
+        let chosen = (0..500_u16).map(|client| {
+            let address = ip(&format!("192.0.2.{}", client % 250)).into();
+            let hash = maglev::hash(b"twelve bytes", address, Some(40000 + client), 30080, 6);
+            let place = maglev::place(hash, service.maglev_size);
+            outside[usize::from(places[place as usize])].clone()
+        });
+        (outside.clone(), chosen.collect::<Vec<_>>())
+    });
+    assert_ne!(choices[0].0, choices[1].0, "slots are ordered for each node");
+    assert_eq!(choices[0].1, choices[1].1);
+    assert_eq!(choices[0].1, choices[2].1);
+    let different: std::collections::BTreeSet<&String> = choices[0].1.iter().collect();
+    assert_eq!(different.len(), 9);
+}
+
+#[test]
+fn equal_endpoints_share_a_table_and_one_endpoint_needs_none() {
+    let mut kernel = Kernel::choosing(64, maglev(2 * TABLE), "here");
+    set(&mut kernel, "a", 30001, some(3));
+    set(&mut kernel, "b", 30002, some(3));
+    set(&mut kernel, "c", 30003, some(4));
+    set(&mut kernel, "d", 30004, some(1));
+    kernel.sync();
+    let [a, b, c, d] = [30001, 30002, 30003, 30004].map(|port| value(&kernel, port));
+    assert_eq!((a.algorithm, a.maglev_offset), (b.algorithm, b.maglev_offset));
+    assert_ne!(a.maglev_offset, c.maglev_offset);
+    assert_eq!((c.algorithm, d.algorithm), (SERVICE_MAGLEV, SERVICE_RANDOM));
+    assert!(kernel.balancer.problems().is_empty());
+    let cluster_ip = kernel.tables.services[&ServiceKey::new(ip("10.96.0.1").into(), 80, 6)];
+    assert_eq!(cluster_ip.algorithm, SERVICE_RANDOM, "clients inside choose by chance");
+}
+
+#[test]
+fn a_service_says_by_itself_how_its_backends_are_chosen() {
+    for (default, own, found) in [
+        (Algorithm::Random, "maglev", SERVICE_MAGLEV),
+        (Algorithm::Maglev, "random", SERVICE_RANDOM),
+        (Algorithm::Maglev, "what?", SERVICE_MAGLEV),
+    ] {
+        let selection = Selection { algorithm: default, ..maglev(TABLE) };
+        let mut kernel = Kernel::choosing(64, selection, "here");
+        let mut web = service("web", &["10.96.0.1"]);
+        web.external_ips = vec![ip("192.0.2.1")];
+        web.annotations.insert("service.culvert.io/lb-algorithm".into(), own.into());
+        kernel.balancer.set_service(web);
+        kernel.balancer.set_slice(slice("web", some(2)));
+        kernel.sync();
+        let key = ServiceKey::new(ip("192.0.2.1").into(), 80, 6);
+        assert_eq!(kernel.tables.services[&key].algorithm, found, "{default:?} {own:?}");
+    }
+}
+
+#[test]
+fn a_new_table_lies_elsewhere_and_the_old_place_is_used_again_after_the_grace_period() {
+    let mut kernel = Kernel::choosing(64, maglev(2 * TABLE), "here");
+    set(&mut kernel, "web", 30080, some(2));
+    kernel.sync();
+    let first = value(&kernel, 30080).maglev_offset;
+
+    set(&mut kernel, "web", 30080, some(3));
+    let plans = kernel.balancer.plan(9);
+    assert_eq!((plans[0].tables.len(), &plans[0].released), (1, &vec![first]));
+    let second = plans[0].tables[0].offset;
+    assert_ne!(first, second);
+    kernel.balancer.applied(&plans[0]);
+
+    // Nothing is free yet.
+    set(&mut kernel, "web", 30080, some(4));
+    let plan = kernel.balancer.plan(9).remove(0);
+    assert!(plan.tables.is_empty() && plan.released == [second]);
+    kernel.balancer.applied(&plan);
+    assert_eq!(kernel.balancer.problems()[0].subject, "Service default/web");
+    assert!(kernel.balancer.problems()[0].message.contains("`maglev` is full"));
+
+    kernel.balancer.release_tables(&[first]);
+    let plan = kernel.balancer.plan(9).remove(0);
+    assert_eq!(plan.tables[0].offset, first);
+    assert!(kernel.balancer.problems().is_empty());
+}
+
+#[test]
+fn a_restart_writes_no_table_again_and_frees_what_nobody_claims() {
+    let mut kernel = Kernel::choosing(64, maglev(3 * TABLE), "here");
+    set(&mut kernel, "a", 30001, some(2));
+    set(&mut kernel, "b", 30002, some(3));
+    kernel.sync();
+    let (a, b) = (value(&kernel, 30001), value(&kernel, 30002));
+
+    kernel.restart();
+    set(&mut kernel, "b", 30002, some(3));
+    assert!(kernel.balancer.plan(9).iter().all(|plan| plan.is_empty()));
+    assert_eq!(value(&kernel, 30002), b);
+    set(&mut kernel, "c", 30003, some(4));
+    kernel.sync();
+    assert_eq!(value(&kernel, 30003).maglev_offset, 2 * 4 * TABLE, "both others are in use");
+
+    kernel.prune();
+    set(&mut kernel, "d", 30004, some(5));
+    kernel.sync();
+    assert_eq!(value(&kernel, 30004).maglev_offset, a.maglev_offset);
+}
+
+#[test]
+fn a_service_that_goes_gives_its_table_back() {
+    let mut kernel = Kernel::choosing(64, maglev(TABLE), "here");
+    for round in 0..3 {
+        set(&mut kernel, "web", 30080, some(2 + round));
+        kernel.sync();
+        assert_eq!(value(&kernel, 30080).algorithm, SERVICE_MAGLEV, "round {round}");
+        kernel.balancer.remove_service(&name("web"));
+        kernel.sync();
+    }
+}
+
+#[test]
+fn ten_thousand_services_of_ten_endpoints_fit_into_64_megabytes() {
+    assert!(u64::from(maglev::size(10).div_ceil(4)) * 8 * 10_000 <= 64_000_000);
+}

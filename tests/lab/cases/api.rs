@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+//! An API server of the test's own for the agent of one node.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use serde_json::Value;
+use tokio::runtime::Runtime;
+
+use crate::lab::node::Node;
+use crate::support::apiserver::{ApiServer, Resource};
+
+/// Objects by kind and name; all but nodes are in namespace `lab`.
+pub type Objects = BTreeMap<(Resource, String), Value>;
+
+/// Listens on the loopback device of the node whose agent it serves.
+pub struct Api {
+    pub server: ApiServer,
+    runtime: Runtime,
+    holds: Objects,
+}
+
+impl Api {
+    /// The node's agent will ask it after its next start.
+    pub fn start(node: &Node) -> Self {
+        let runtime = Runtime::new().unwrap();
+        let server = node.place.netns.run(|| runtime.block_on(ApiServer::start()));
+        point_at(node, &server.url());
+        Self { server, runtime, holds: Objects::new() }
+    }
+
+    /// Creates, replaces and deletes what differs from `objects`.
+    pub fn hold(&mut self, objects: &Objects) {
+        for (key, object) in objects {
+            if self.holds.get(key) != Some(object) {
+                self.server.set(object.clone());
+            }
+        }
+        for (resource, name) in self.holds.keys().filter(|key| !objects.contains_key(key)) {
+            self.server.delete(*resource, "lab", name);
+        }
+        self.holds = objects.clone();
+    }
+
+    pub fn go_away(&mut self) {
+        self.runtime.block_on(self.server.go_away());
+    }
+
+    pub fn come_back(&mut self, node: &Node) {
+        let Self { server, runtime, .. } = self;
+        node.place.netns.run(|| runtime.block_on(server.come_back()));
+    }
+}
+
+/// Makes the agent's configuration name the API server at `url` as its source.
+pub fn point_at(node: &Node, url: &str) {
+    let kubeconfig = node.dir.join("kubeconfig");
+    let text = format!(
+        "apiVersion: v1\nkind: Config\ncurrent-context: lab\n\
+         clusters: [{{name: lab, cluster: {{server: '{url}'}}}}]\n\
+         contexts: [{{name: lab, context: {{cluster: lab, user: lab}}}}]\n\
+         users: [{{name: lab, user: {{}}}}]\n"
+    );
+    fs::write(&kubeconfig, text).unwrap();
+    let config = node.dir.join("culvert.yaml");
+    let text = fs::read_to_string(&config).unwrap();
+    let lines = text.lines().map(|line| match line.starts_with("manifests: ") {
+        true => format!("kubeconfig: {}\n", kubeconfig.display()),
+        false => format!("{line}\n"),
+    });
+    fs::write(&config, lines.collect::<String>()).unwrap();
+}

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Floods of connections that nobody means.
+
+use std::net::SocketAddr;
+use std::process::{Child, Stdio};
+
+use super::lifecycle::page;
+use super::stage::{Stage, eventually};
+use crate::client::Talk;
+use crate::lab::cluster::node_ip;
+use crate::lab::manifest::Service;
+use crate::lab::node::Node;
+
+const NODE_PORT: u16 = 30070;
+/// Entries of the small table for half-open flows, two a connection.
+const HALF_OPEN: u64 = 2048;
+
+#[test]
+fn a_flood_turns_half_open_flows_over_and_moves_no_established_one() {
+    let stage = attacked(&format!("bpf:\n  flowsNewMax: {HALF_OPEN}\n"));
+    let node = stage.lab.node(1);
+    assert_eq!(metric(node, "culvert_map_max_entries{map=\"flows_new\"}"), HALF_OPEN);
+    let (established, datagrams) = (talks(&stage, "tcp"), talks(&stage, "udp"));
+
+    let floods = [false, true].map(|v6| flood(&stage, v6));
+    eventually("the metrics show the pressure", || {
+        metric(node, "culvert_map_entries{map=\"flows_new\"}") > HALF_OPEN / 2
+    });
+    // Those that begin while the table turns over.
+    let new = talks(&stage, "tcp-new");
+    let opened = || metric(node, FORWARDED);
+    let before = opened();
+    eventually("the table has turned over many times", || opened() > before + 50 * HALF_OPEN);
+
+    let sent: u64 = floods.into_iter().map(stop).sum();
+    println!("{sent} SYNs");
+    // Two entries each: twenty times what fits.
+    assert!(sent > 10 * HALF_OPEN);
+    for talk in new {
+        let report = talk.finish();
+        println!("{report:?}");
+        assert!(report.answered > 1, "new ones get through: {report:?}");
+    }
+    intact(established, datagrams);
+}
+
+#[test]
+fn a_flood_that_takes_all_ports_towards_a_backend_moves_no_established_flow() {
+    let stage = attacked("bpf:\n  snatPortRange: 40000-40499\nflowTimeouts:\n  tcpSyn: 2s\n");
+    let node = stage.lab.node(1);
+    let (established, datagrams) = (talks(&stage, "tcp"), talks(&stage, "udp"));
+    let floods = [false, true].map(|v6| flood(&stage, v6));
+    let refused = || metric(node, EXHAUSTED);
+    eventually("there are no ports", || refused() > 1000);
+    eventually("and there still are none", || refused() > 50_000);
+    let sent: u64 = floods.into_iter().map(stop).sum();
+    println!("{sent} SYNs, {} without a port", refused());
+    intact(established, datagrams);
+    for v6 in [false, true] {
+        let to = SocketAddr::new(node_ip(1, v6), NODE_PORT);
+        stage.ask_until(&stage.lab.outside, "tcp", to, |outcome| outcome.is_from("far"));
+    }
+}
+
+const FORWARDED: &str = "culvert_forwarded_packets_total";
+const EXHAUSTED: &str = "culvert_dropped_packets_total";
+
+/// The only backend is behind the second node: the first one, which is asked, lends its address.
+fn attacked(config: &str) -> Stage {
+    let stage = Stage::raise(2, config);
+    let service = Service {
+        name: "attacked",
+        kind: "NodePort",
+        number: 70,
+        node_port: Some(NODE_PORT),
+        ..Service::default()
+    };
+    stage.serve(&service, &[&stage.far]);
+    stage
+}
+
+/// Three clients a family, outside the cluster.
+fn talks(stage: &Stage, protocol: &str) -> Vec<Talk> {
+    let families = [false, true].into_iter().flat_map(|v6| [v6; 3]);
+    families
+        .map(|v6| {
+            let to = SocketAddr::new(node_ip(1, v6), NODE_PORT);
+            stage.talk(&stage.lab.outside, protocol, to)
+        })
+        .collect()
+}
+
+/// Datagrams may get lost in a full queue, streams may not end.
+fn intact(established: Vec<Talk>, datagrams: Vec<Talk>) {
+    let flaws: Vec<_> = established.into_iter().filter_map(|t| t.finish().flaw()).collect();
+    assert!(flaws.is_empty(), "{flaws:#?}");
+    let reports: Vec<_> = datagrams.into_iter().map(Talk::finish).collect();
+    let stuck: Vec<_> =
+        reports.iter().filter(|r| r.broken > 0 || r.answered < r.sent / 2).collect();
+    assert!(stuck.is_empty(), "{stuck:#?}");
+}
+
+fn flood(stage: &Stage, v6: bool) -> Child {
+    let outside = &stage.lab.outside;
+    let to = SocketAddr::new(node_ip(1, v6), NODE_PORT);
+    let mut command = outside.command(stage.program());
+    command.args(["flood", &to.to_string()]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    outside.spawn(&mut command).unwrap()
+}
+
+/// How many packets it sent.
+fn stop(flood: Child) -> u64 {
+    // Its standard input ends with the wait.
+    let output = flood.wait_with_output().unwrap();
+    assert!(output.status.success());
+    String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
+}
+
+/// Sum of the samples whose name begins so.
+fn metric(node: &Node, name: &str) -> u64 {
+    let (_, metrics) = page(node, "/metrics");
+    let lines = metrics.lines().filter(|line| line.starts_with(name));
+    let lines = lines.filter(|line| name != EXHAUSTED || line.contains("snat_ports_exhausted"));
+    lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap() as u64).sum()
+}

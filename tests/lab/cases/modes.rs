@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The ways in which NodePorts are served: tests that must hold in each go through this table.
+
+use std::process::Stdio;
+
+use culvert::abi::{Hook, Outcome};
+use culvert::datapath::{Datapath, Maps, Options, XdpMode};
+use nix::net::if_::if_nametoindex;
+
+use super::stage::{Stage, eventually};
+use crate::lab::place::Place;
+use crate::support::pins::PinRoot;
+
+#[derive(Debug)]
+pub struct Mode {
+    pub name: &'static str,
+    /// Of every agent.
+    config: &'static str,
+    /// What this mode alone counts.
+    hook: Hook,
+}
+
+pub const MODES: &[Mode] = &[
+    Mode { name: "SNAT in tc", config: "", hook: Hook::FromNetdev },
+    Mode {
+        name: "SNAT in XDP",
+        config: "loadBalancer:\n  acceleration: native\n",
+        hook: Hook::Xdp,
+    },
+];
+
+/// A stage of two nodes in one mode.
+pub struct Scene {
+    pub stage: Stage,
+    mode: &'static Mode,
+    // Keeps the programs at the other ends of the cables.
+    _fabric: Option<(Datapath, PinRoot)>,
+}
+
+impl Scene {
+    /// `config` goes beside the mode's own.
+    pub fn raise(mode: &'static Mode, config: &str) -> Self {
+        let stage = Stage::raise(2, &format!("{}{config}", mode.config));
+        let fabric = (mode.hook == Hook::Xdp).then(|| wire_for_drivers(&stage));
+        let scene = Self { stage, mode, _fabric: fabric };
+        if mode.hook == Hook::Xdp {
+            for node in &scene.stage.lab.nodes {
+                eventually("XDP is attached", || {
+                    super::stage::status(node)["devices"][0]["acceleration"] == "native"
+                });
+            }
+        }
+        scene
+    }
+
+    /// Packets that were sent on in the way of the mode, by any node.
+    pub fn served(&self) -> u64 {
+        let nodes = 1..=self.stage.lab.nodes.len();
+        let maps = nodes.map(|node| Maps::open_pinned(&self.stage.bpf_root(node)).unwrap());
+        let counted = maps.flat_map(|maps| maps.counters().unwrap());
+        let ours = counted
+            .filter(|(outcome, hook, _)| (*outcome, *hook) == (Outcome::Forwarded, self.mode.hook));
+        ours.map(|(.., counter)| counter.packets).sum()
+    }
+}
+
+/// A veth hands what a driver hook sends only to a peer that has such a program too, and what
+/// leaves a driver hook is no skb whose checksum a device would fill in.
+fn wire_for_drivers(stage: &Stage) -> (Datapath, PinRoot) {
+    let lab = &stage.lab;
+    let places = lab.nodes.iter().map(|node| &node.place).chain([&lab.outside]);
+    places.for_each(without_checksum_offload);
+    let root = PinRoot::new();
+    // Over empty maps it passes everything.
+    let options = Options {
+        programs_off: OTHERS.iter().map(|&name| name.to_owned()).collect(),
+        ..root.options()
+    };
+    let datapath = lab.fabric.run(|| {
+        let datapath = Datapath::open(options).unwrap();
+        for port in lab.nodes.iter().map(|node| node.name.as_str()).chain(["outside"]) {
+            let ifindex = if_nametoindex(port).unwrap();
+            datapath.attach_xdp(ifindex, port, XdpMode::Native).unwrap();
+        }
+        datapath
+    });
+    (datapath, root)
+}
+
+fn without_checksum_offload(place: &Place) {
+    let mut ethtool = place.command("ethtool");
+    ethtool.args(["-K", "eth0", "tx", "off"]).stdout(Stdio::null());
+    assert!(place.output(&mut ethtool).unwrap().status.success());
+}
+
+/// The verifier takes its time for each.
+const OTHERS: [&str; 17] = [
+    "connect4",
+    "connect6",
+    "from_container",
+    "from_netdev",
+    "from_overlay",
+    "getpeername4",
+    "getpeername6",
+    "post_bind4",
+    "post_bind6",
+    "recvmsg4",
+    "recvmsg6",
+    "sendmsg4",
+    "sendmsg6",
+    "sock_release",
+    "to_container",
+    "to_netdev",
+    "to_overlay",
+];
