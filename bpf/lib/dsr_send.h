@@ -7,6 +7,7 @@
 
 #include "dsr_insert.h"
 #include "dsr_ipip.h"
+#include "flow_table.h"
 #include "mss.h"
 #include "output.h"
 #include "reject.h"
