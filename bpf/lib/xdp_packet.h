@@ -46,6 +46,12 @@ static __always_inline __u32 xdp_l3_len(const bool v6)
 	return v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr);
 }
 
+/* In a frame without tags. */
+static __always_inline __u32 xdp_l4_off(const bool v6)
+{
+	return ETH_HLEN + xdp_l3_len(v6);
+}
+
 static __always_inline bool xdp_is_tag(__be16 proto)
 {
 	return proto == bpf_htons(ETH_P_8021Q) || proto == bpf_htons(ETH_P_8021AD);
@@ -154,17 +160,17 @@ static __always_inline void xdp_checksum(__sum16 *check, const struct flow *flow
 }
 
 /*
- * Makes the frame of @packet, which xdp_parse() has passed, carry @flow's rewrite and its MACs, one
- * hop further. Returns false, with nothing written, where it cannot.
+ * Makes the frame, which xdp_parse() has passed, which begins at @at and whose IP header lies
+ * @l3_off behind that, carry @flow's rewrite and its MACs, one hop further. Returns false, with
+ * nothing written, where it cannot.
  */
-static __always_inline bool xdp_rewrite(const struct xdp_md *ctx, const struct packet *packet,
-					const struct flow *flow, const bool v6)
+static __always_inline bool xdp_rewrite(const struct xdp_md *ctx, const struct flow *flow,
+					__u8 proto, const __u32 at, __u32 l3_off, const bool v6)
 {
-	void *data = xdp_data(ctx), *end = xdp_data_end(ctx);
+	void *data = xdp_data(ctx) + at, *end = xdp_data_end(ctx);
 	/* The mask loses nothing, and gives the verifier its bound back. */
-	void *l3 = data + ((packet->l4_off - xdp_l3_len(v6)) & 0x1f);
+	void *l3 = data + (l3_off & 0x1f);
 	void *l4 = l3 + xdp_l3_len(v6);
-	const __u8 proto = packet->key.proto;
 
 	if (data + ETH_HLEN > end || l4 + sizeof(struct udphdr) > end)
 		return false;
