@@ -2,7 +2,7 @@
 //! Golden scenarios: Kubernetes YAML in, the content of the service maps out.
 //!
 //! `scenarios/NAME.yaml` is what the cluster holds, seen from node `here`; `scenarios/NAME.txt` is
-//! the dump. `UPDATE_GOLDEN=1` writes the dumps anew: read the difference before committing it.
+//! the dump; a first line `# loadBalancer.mode: MODE` is this node's configuration. `UPDATE_GOLDEN=1` writes the dumps anew: read the difference before committing it.
 
 #![allow(clippy::unwrap_used)] // A test says so when it cannot go on.
 
@@ -12,11 +12,11 @@ use std::path::Path;
 
 use culvert::abi::{
     BACKEND_LOCAL, BACKEND_NOT_READY, BACKEND_TERMINATING, SERVICE_AFFINITY, SERVICE_DELEGATE,
-    SERVICE_DSR, SERVICE_HAS_ENDPOINTS, SERVICE_SOURCE_RANGES, SERVICE_SOURCE_RANGES_DENY,
-    ServiceKey, ServiceKind, VIP_CLUSTER_IP, VIP_EXTERNAL, VIP_FOREIGN,
+    SERVICE_DSR, SERVICE_HAS_ENDPOINTS, SERVICE_MAGLEV, SERVICE_SOURCE_RANGES,
+    SERVICE_SOURCE_RANGES_DENY, ServiceKey, ServiceKind, VIP_CLUSTER_IP, VIP_EXTERNAL, VIP_FOREIGN,
 };
 use culvert::k8s::manifests::parse;
-use culvert::lb::{Actual, Balancer, Context, Selection};
+use culvert::lb::{Actual, Balancer, Context, Mode, Selection};
 use culvert::model::{Object, Problem, Protocol};
 
 macro_rules! scenarios {
@@ -39,6 +39,7 @@ scenarios!(
     an_external_ip_takes_no_cluster_ip_and_no_load_balancers_address,
     annotations_of_delegation_algorithm_and_forwarding_reach_the_map,
     annotations_say_which_frontends_this_node_serves,
+    hybrid_returns_streams_directly_and_annotations_and_policy_local_differ,
     conflicting_external_ips_go_to_the_first_by_name,
     denied_ranges_and_ranges_for_all_types_are_flagged,
     endpoints_without_a_node_or_a_pod_are_remote,
@@ -50,6 +51,7 @@ scenarios!(
     host_ports_have_addresses_families_and_protocols,
     ip_mode_proxy_and_host_names_are_left_to_the_load_balancer,
     local_without_a_local_endpoint_drops_and_without_any_rejects,
+    maglev_tables_follow_weights_and_are_shared_by_equal_endpoints,
     node_hints_come_before_zone_hints,
     not_ready_addresses_that_are_published_count_as_ready,
     one_port_number_serves_each_protocol_by_itself,
@@ -78,8 +80,15 @@ fn check(name: &str) {
 
 fn dump(yaml: &str, origin: &str) -> String {
     let (objects, mut problems) = parse(yaml, origin);
-    let selection = Selection { words: 4096, ..Selection::default() };
-    let mut balancer = Balancer::new(Context::of("here"), 1024).with_selection(selection);
+    let mut context = Context::of("here");
+    context.serve.forwarding.mode = match yaml.lines().next().unwrap() {
+        "# loadBalancer.mode: dsr" => Mode::Dsr,
+        "# loadBalancer.mode: hybrid" => Mode::Hybrid,
+        _ => Mode::Snat,
+    };
+    // Room for two tables of the smallest size.
+    let selection = Selection { words: 1500, ..Selection::default() };
+    let mut balancer = Balancer::new(context, 1024).with_selection(selection);
     for object in objects {
         match object {
             Object::Service(service) => drop(balancer.set_service(service)),
@@ -94,6 +103,8 @@ fn dump(yaml: &str, origin: &str) -> String {
     }
     let mut tables = Actual::default();
     for plan in balancer.plan(usize::MAX) {
+        let written = plan.tables.iter().map(|table| (table.offset, table.places.clone()));
+        tables.tables.extend(written);
         plan.phases().flatten().for_each(|write| tables.apply(*write));
     }
     problems.extend(balancer.problems());
@@ -120,8 +131,8 @@ fn print(tables: &Actual, problems: &[Problem]) -> String {
                 text.push_str(word);
             }
         }
-        if value.algorithm != 0 {
-            write!(text, " algorithm={}", value.algorithm).unwrap();
+        if value.algorithm == SERVICE_MAGLEV {
+            write!(text, " maglev={}+{}", value.maglev_offset, value.maglev_size).unwrap();
         }
         if value.flags & SERVICE_AFFINITY != 0 {
             write!(text, " affinity={} ticks", value.affinity_timeout).unwrap();
@@ -139,6 +150,15 @@ fn print(tables: &Actual, problems: &[Problem]) -> String {
             if value.flags & flag != 0 {
                 text.push_str(word);
             }
+        }
+        text.push('\n');
+    }
+    for (offset, places) in &tables.tables {
+        // All nodes must choose alike, those of other versions too.
+        write!(text, "TABLE {offset} starts {:?}", &places[..8]).unwrap();
+        for number in 0..=*places.iter().max().unwrap() {
+            let count = places.iter().filter(|place| **place == number).count();
+            write!(text, " {number}:{count}").unwrap();
         }
         text.push('\n');
     }
