@@ -117,7 +117,7 @@ impl Wires {
                 let value = NodeAddress { addr: ip(address), flags: NODE_ADDRESS, pad: 0 };
                 maps.nodes.set(&key, &value).unwrap();
             }
-            own.map(|address| objects.own(address, 0));
+            own.iter().for_each(|address| objects.own(address, 0));
             ns.run(|| {
                 let uplink = if_nametoindex("eth0").unwrap();
                 let value = Uplink {
