@@ -23,6 +23,7 @@ mod balancer;
 mod claims;
 mod endpoints;
 mod explain;
+mod forwarding;
 mod frontends;
 mod health;
 mod host_ports;
@@ -41,12 +42,13 @@ mod topology;
 mod value;
 mod vips;
 
-pub use annotations::Algorithm;
+pub use annotations::{Algorithm, obeyed as obeyed_annotations};
 pub use balancer::{Balancer, Context, ListView};
 pub use explain::{
     Answer, EndpointView, Explanation, Facts, Fate, FrontendView, PortView, Question, Rule, Side,
     Sockets, Unserved, Verdict,
 };
+pub use forwarding::{Forwarding, Mode};
 pub use frontends::Serve;
 pub use health::HealthCheck;
 pub use owner::Owner;

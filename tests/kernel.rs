@@ -29,6 +29,7 @@ mod kernel {
     mod dsr;
     mod dsr_end;
     mod dsr_ipip;
+    mod dsr_keys;
     mod dsr_mtu;
     mod dsr_wire;
     mod dsr_xdp;

@@ -25,9 +25,15 @@ mod cases {
     mod api;
     mod backends;
     mod churn;
+    mod clients;
     mod configured;
+    mod contract;
+    mod dsr;
+    mod dsr_path;
     mod fire;
     mod health;
+    mod host_ips;
+    mod host_ports;
     mod kube;
     mod layout;
     mod lifecycle;
@@ -37,6 +43,7 @@ mod cases {
     mod pods;
     mod reach;
     mod restart;
+    mod sctp;
     mod soak;
     mod stage;
 }

@@ -126,7 +126,11 @@ impl World {
             world.fill(&Plan::new(v6)?)?;
         }
         if dispatch != abi::DsrDispatch::Off {
-            let services = &world.datapath.maps().services;
+            let maps = world.datapath.maps();
+            maps.set_dsr_keys([*b"a key for a test", [0; 16]])?;
+            let own: [IpAddr; 2] = ["10.0.0.1".parse()?, "fd00::1".parse()?];
+            maps.set_dsr_sources(own.map(abi::Addr::from))?;
+            let services = &maps.services;
             for (key, mut service) in services.entries()? {
                 service.flags |= abi::SERVICE_DSR;
                 services.set(&key, &service)?;
@@ -333,9 +337,6 @@ fn config() -> abi::Config {
         host_netns_cookie: 0,
         hairpin_v4: IpAddr::from([169, 254, 42, 1]).into(),
         hairpin_v6: IpAddr::from([0xfe80, 0, 0, 0, 0, 0, 0x42, 1]).into(),
-        dsr_source_v4: abi::Addr::ZERO,
-        dsr_source_v6: abi::Addr::ZERO,
-        dsr_key: [0; 16],
         nodeport_min: 30000,
         nodeport_max: 32767,
         snat_port_min: 32768,

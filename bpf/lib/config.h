@@ -28,13 +28,6 @@ struct config {
 	struct addr hairpin_v4;
 	struct addr hairpin_v6;
 
-	/* Outer source of packets dispatched by IPIP and IP6IP6: the node's own addresses. */
-	struct addr dsr_source_v4;
-	struct addr dsr_source_v6;
-
-	/* Of the tag in DSR options (dsr_tag.h), the same on all nodes. */
-	__u64 dsr_key[2];
-
 	/* Inclusive. NodePorts come from here, SNAT ports never do. */
 	__u16 nodeport_min;
 	__u16 nodeport_max;
@@ -67,7 +60,7 @@ struct config {
 	__u8 dsr_plain_out; /* send the option without a tag, as others read it */
 	__u8 pad[6];
 };
-_Static_assert(sizeof(struct config) == 144, "config is ABI with the agent");
+_Static_assert(sizeof(struct config) == 96, "config is ABI with the agent");
 
 const volatile struct config CONFIG = {};
 
@@ -81,8 +74,15 @@ struct settings {
 	__u32 host_ports;
 	/* Device for DSR_GENEVE, 0: there is none and such flows get SNAT. */
 	__u32 geneve_ifindex;
+	/* Of the tag in DSR options (dsr_option.h), the same on all nodes: the first signs, either
+	 * is good; zero: none. */
+	__u64 dsr_keys[2][2];
+	/* Outer source of packets dispatched by IPIP and IP6IP6: the node's own addresses, zero
+	 * where it has none. */
+	struct addr dsr_source_v4;
+	struct addr dsr_source_v6;
 };
-_Static_assert(sizeof(struct settings) == 16, "settings is map ABI");
+_Static_assert(sizeof(struct settings) == 80, "settings is map ABI");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

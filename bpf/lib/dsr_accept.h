@@ -8,15 +8,23 @@
 #include "dsr_open.h"
 #include "report.h"
 
-/* Whether @tag, of which @size bytes were carried, is the one that @mark must have. */
+/* Whether @tag, of which @size bytes were carried, is one that @mark must have. */
 static __always_inline bool dsr_genuine(const struct flow_key *key, const struct dsr_mark *mark,
 					const __u8 *tag, const __u32 size, const bool v6)
 {
-	const __u64 right = dsr_tag(key, mark, v6);
+	const struct settings *settings = settings_get();
 	__u64 carried = 0;
 
 	__builtin_memcpy(&carried, tag, size);
-	return !((right ^ carried) << (64 - 8 * size));
+	if (!settings)
+		return false;
+	for (__u32 i = 0; i < DSR_KEYS; i++) {
+		const __u64 right = dsr_tag(key, mark, settings->dsr_keys[i], v6);
+
+		if (!((right ^ carried) << (64 - 8 * size)) && dsr_has_key(settings, i))
+			return true;
+	}
+	return false;
 }
 
 /* The ports of @packet, whose L4 header is at @l4, where it is one that LB nodes dispatch. */

@@ -20,7 +20,8 @@
 static __always_inline void dsr_outer_v4(struct iphdr *outer, const struct flow *flow, __u16 total,
 					 __be32 from)
 {
-	const __be32 own = CONFIG.dsr_source_v4.w[3];
+	const struct settings *settings = settings_get();
+	const __be32 own = settings ? settings->dsr_source_v4.w[3] : 0;
 
 	*(__u8 *)outer = 0x45;
 	outer->tos = 0;
@@ -47,14 +48,15 @@ static __always_inline __u16 dsr_sum_v4(const struct iphdr *ip)
 static __always_inline void dsr_outer_v6(struct ipv6hdr *outer, const struct flow *flow,
 					 __u16 payload, const struct addr *from)
 {
-	struct addr own = {
-		.d = {CONFIG.dsr_source_v6.d[0], CONFIG.dsr_source_v6.d[1]},
-	};
+	const struct settings *settings = settings_get();
+	struct addr own = {};
 
 	*(__be32 *)outer = bpf_htonl(6u << 28 | bpf_ntohs(flow->dport));
 	outer->payload_len = bpf_htons(payload);
 	outer->nexthdr = IPPROTO_IPV6;
 	outer->hop_limit = DSR_OUTER_TTL;
+	if (settings)
+		own = settings->dsr_source_v6;
 	if (addr_is_zero(&own))
 		own = *from;
 	__builtin_memcpy(&outer->saddr, &own, sizeof(outer->saddr));

@@ -88,19 +88,42 @@ static __always_inline bool dsr_has_room(const struct packet *packet, const bool
 	       packet->l4_off - ETH_HLEN + dsr_option_size(false) <= IPV4_HEADER_MAX;
 }
 
+/* Of settings: the first signs, each is good. */
+#define DSR_KEYS 2
+
+static __always_inline bool dsr_has_key(const struct settings *settings, const __u32 which)
+{
+	return settings->dsr_keys[which][0] | settings->dsr_keys[which][1];
+}
+
+/* Whether this node knows what packets that it dispatches must say of it. */
+static __always_inline bool dsr_ready(const bool v6)
+{
+	const struct settings *settings = settings_get();
+
+	if (CONFIG.dsr_plain_out)
+		return true;
+	if (!settings)
+		return false;
+	if (CONFIG.dsr_dispatch == DSR_IPIP)
+		return v6 ? !addr_is_zero(&settings->dsr_source_v6)
+			  : !addr_is_zero(&settings->dsr_source_v4);
+	return dsr_has_key(settings, 0);
+}
+
 /*
  * The tag of @mark on a packet with the addresses and ports of @key, those between client and
  * backend: SipHash over the addresses of service, client and backend, the ports of service and
  * client, the packet's ports, and the protocol.
  */
 static __always_inline __u64 dsr_tag(const struct flow_key *key, const struct dsr_mark *mark,
-				     const bool v6)
+				     const __u64 secret[2], const bool v6)
 {
 	const __u64 mark_ports = mark->port | (__u32)mark->client_port << 16;
 	const __u64 ports = key->sport | (__u32)key->dport << 16;
 	struct siphash state;
 
-	siphash_start(&state, CONFIG.dsr_key[0], CONFIG.dsr_key[1]);
+	siphash_start(&state, secret[0], secret[1]);
 	if (v6) {
 		siphash_add(&state, mark->vip.d[0]);
 		siphash_add(&state, mark->vip.d[1]);
@@ -124,7 +147,8 @@ static __always_inline void dsr_write_v4(struct dsr_option_v4 *option, const str
 	option->port = mark->port;
 	option->vip = mark->vip.w[3];
 	if (!CONFIG.dsr_plain_out) {
-		const __u64 tag = dsr_tag(key, mark, false);
+		const struct settings *settings = settings_get();
+		const __u64 tag = settings ? dsr_tag(key, mark, settings->dsr_keys[0], false) : 0;
 
 		option->client_port = mark->client_port;
 		__builtin_memcpy(option->tag, &tag, sizeof(option->tag));
@@ -144,7 +168,8 @@ static __always_inline void dsr_write_v6(struct dsr_option_v6 *option, const str
 	option->port = mark->port;
 	option->client_port = 0;
 	if (!CONFIG.dsr_plain_out) {
-		const __u64 tag = dsr_tag(key, mark, true);
+		const struct settings *settings = settings_get();
+		const __u64 tag = settings ? dsr_tag(key, mark, settings->dsr_keys[0], true) : 0;
 
 		option->client_port = mark->client_port;
 		__builtin_memcpy(option->tag, &tag, sizeof(option->tag));

@@ -7,6 +7,7 @@
 
 #include "dsr_insert.h"
 #include "dsr_ipip.h"
+#include "flow_table.h"
 #include "mss.h"
 #include "output.h"
 #include "reject.h"
@@ -185,9 +186,12 @@ static __always_inline int dsr_send_first(struct __sk_buff *skb)
 
 	if (!scratch)
 		return verdict_drop(DROP_FLOWS_FULL);
-	if (!dsr_fits(skb, &scratch->packet, &scratch->forward))
+	if (!dsr_fits(skb, &scratch->packet, &scratch->forward)) {
+		/* What comes next may be fragments, which cannot open a flow of this kind. */
+		flow_close(&scratch->packet.key, &scratch->forward);
 		return reject_send(skb, REJECT_TOO_BIG,
 				   dsr_mtu(&scratch->packet, &scratch->forward));
+	}
 	decided = dsr_send_now(skb, true);
 	flow = bpf_map_lookup_elem(&flows_new, &scratch->packet.key);
 	if (flow)

@@ -38,11 +38,6 @@ pub struct Config {
     pub host_netns_cookie: u64,
     pub hairpin_v4: Addr,
     pub hairpin_v6: Addr,
-    /// Outer source of packets dispatched by IPIP: the node's own addresses.
-    pub dsr_source_v4: Addr,
-    pub dsr_source_v6: Addr,
-    /// Of the tag in DSR options, the same on all nodes.
-    pub dsr_key: [u8; 16],
     pub nodeport_min: u16,
     pub nodeport_max: u16,
     pub snat_port_min: u16,
@@ -83,6 +78,11 @@ pub struct Settings {
     pub host_ports: u32,
     /// The Geneve device that DSR uses, 0 when there is none.
     pub geneve_ifindex: u32,
+    /// Of the tag in DSR options, the same on all nodes: the first signs, either is good; zero: none.
+    pub dsr_keys: [[u8; 16]; 2],
+    /// Outer source of packets dispatched by IPIP: the node's own addresses, zero where it has none.
+    pub dsr_source_v4: Addr,
+    pub dsr_source_v6: Addr,
 }
 
 same_layout!(
@@ -92,9 +92,6 @@ same_layout!(
         host_netns_cookie,
         hairpin_v4,
         hairpin_v6,
-        dsr_source_v4,
-        dsr_source_v6,
-        dsr_key,
         nodeport_min,
         nodeport_max,
         snat_port_min,
@@ -118,4 +115,8 @@ same_layout!(
         pad
     ]
 );
-same_layout!(Settings, types::settings, [route_epoch, trace, host_ports, geneve_ifindex]);
+same_layout!(
+    Settings,
+    types::settings,
+    [route_epoch, trace, host_ports, geneve_ifindex, dsr_keys, dsr_source_v4, dsr_source_v6]
+);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The loop: one task that owns all state and does one thing after the other.
 
+mod waiting;
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,6 +14,7 @@ use tokio::task::block_in_place;
 use super::Command;
 use super::acceleration::Acceleration;
 use super::checks::Checks;
+use super::dsr::{Dsr, InKernel};
 use super::endpoints::{Conflist, Endpoints};
 use super::features;
 use super::inspect::Observers;
@@ -54,6 +57,8 @@ pub struct Core {
     pub endpoints: Endpoints,
     pub uplinks: Uplinks,
     pub acceleration: Acceleration,
+    pub dsr: Dsr,
+    pub dsr_kernel: InKernel,
     pub nodes: Nodes,
     /// None: connected UDP sockets outlive their backend here.
     pub reaper: Option<Reaper>,
@@ -124,10 +129,14 @@ impl Core {
 
     /// Returns whether anything is different now, also that something is listed.
     fn take(&mut self, change: Change) -> bool {
-        let (kind, action) = name(&change);
+        let (kind, action) = (change.kind(), change.action());
         self.metrics.event(kind.name(), action);
         self.observers.note(&change);
         let listed = matches!(change, Change::Listed(..));
+        // Before the services themselves: they are planned with it.
+        if kind == Kind::Service && self.dsr.learn(&change) {
+            self.dsr_changed();
+        }
         self.relisted |= listed;
         if listed {
             self.listed.insert(kind);
@@ -169,7 +178,8 @@ impl Core {
         let node = self.nodes.get(&this);
         let zone = node.and_then(|node| node.zone()).map(Arc::from);
         let labels = node.map(|node| node.labels.clone()).unwrap_or_default();
-        self.sync.set_context(Context { zone, labels, ..features::context(&self.config) });
+        let context = features::context(&self.config, self.dsr.forwarding());
+        self.sync.set_context(Context { zone, labels, ..context });
         self.health.node_leaving(self.nodes.leaving(&this));
         self.endpoints.set_pod_cidrs(self.nodes.pod_cidrs(&this));
         let node_ips = self.nodes.addresses(&this);
@@ -179,6 +189,18 @@ impl Core {
             changed
         });
         self.retries.now(Task::Routes);
+        self.retries.now(Task::Dsr);
+    }
+
+    fn dsr_changed(&mut self) {
+        let mut context = self.sync.balancer().context().clone();
+        context.serve.forwarding = self.dsr.forwarding();
+        // Before a frontend tells the programs to use it.
+        if let Err(error) = self.datapath.maps().set_dsr_keys(self.dsr.keys()) {
+            tracing::warn!(%error, "cannot write the key of direct server return");
+        }
+        self.sync.set_context(context);
+        self.retries.now(Task::Dsr);
     }
 
     fn command(&mut self, command: Command, view: &View) {
@@ -250,6 +272,7 @@ impl Core {
                 if first {
                     self.retries.now(Task::DetachOthers);
                 }
+                self.retries.now(Task::Dsr);
                 self.retries.now(Task::Routes);
                 // In one go: a device that waits for its driver hook is not ready meanwhile.
                 let now = Instant::now();
@@ -258,6 +281,10 @@ impl Core {
             Task::Acceleration => {
                 let now = Instant::now();
                 block_in_place(|| self.acceleration.step(view, &self.datapath, now))?;
+            }
+            Task::Dsr => {
+                let this = &self.config.node_name;
+                self.dsr_kernel.apply(&self.dsr, &self.nodes, this, view, &self.datapath).await?;
             }
             Task::Routes => {
                 let direct = self.config.routing_mode == RoutingMode::Native
@@ -268,7 +295,8 @@ impl Core {
             Task::DetachOthers => {
                 let pods = self.endpoints.devices();
                 let uplinks = view.uplinks.values().map(|uplink| uplink.name.clone());
-                self.datapath.detach_others(&pods.chain(uplinks).collect())?;
+                let kept = pods.chain(uplinks).chain(self.dsr.device());
+                self.datapath.detach_others(&kept.collect())?;
                 // By now no program of an earlier agent is left to write into replaced maps.
                 self.datapath.settle()?;
             }
@@ -321,6 +349,9 @@ impl Core {
     }
 
     fn publish(&mut self, source: &SourceStatus, view: &View) {
+        if self.dsr.reread() {
+            self.dsr_changed();
+        }
         let waiting = self.waiting_for(view);
         let cni = self.cni_obstacle(&waiting);
         if cni.is_none() && self.config.cni.install && !self.cni_installed {
@@ -334,6 +365,7 @@ impl Core {
         let mut problems = self.sync.problems();
         problems.extend(self.checks.problems());
         problems.extend(self.nodes.problems());
+        problems.extend(self.dsr.problems());
         problems.extend(self.retries.reasons().map(|(task, reason)| Problem {
             subject: task.subject().to_owned(),
             message: reason.to_owned(),
@@ -346,54 +378,17 @@ impl Core {
             view,
             attached: self.uplinks.attached(),
             acceleration: &self.acceleration,
+            dsr: &self.dsr,
             pod_cidrs: self.nodes.pod_cidrs(&self.config.node_name),
             endpoints: &self.endpoints,
             totals: self.sync.balancer().totals(),
             targets: self.sync.balancer().targets_in_use(),
+            tables: self.sync.balancer().tables_in_use(),
             pending: self.sync.pending() as u64,
             mechanism: self.datapath.mechanism().name(),
             node_ips: &self.nodes.addresses(&self.config.node_name),
             maps: self.datapath.maps(),
         });
-    }
-
-    fn waiting_for(&self, view: &View) -> Vec<String> {
-        let mut waiting = Vec::new();
-        if !self.sync.listed() {
-            waiting.push("the source to list services and endpoint slices".to_owned());
-        } else if !self.synced_once {
-            waiting.push("the first write of all services".to_owned());
-        } else if self.sync.pending() > 0 && !self.sync.synced() && self.queued_for_long() {
-            waiting.push(format!("the writes of {} services", self.sync.pending()));
-        }
-        if view.links.is_empty() {
-            waiting.push("the kernel to list the network devices".to_owned());
-        }
-        for (name, attached) in self.uplinks.attached() {
-            if attached.problem.is_some() {
-                waiting.push(format!("programs on device `{name}`"));
-            }
-        }
-        for (name, reason) in self.acceleration.missing() {
-            waiting.push(format!("XDP on device `{name}` ({reason})"));
-        }
-        waiting
-    }
-
-    /// A change on its way is no reason to be unready; one that is stuck is.
-    fn queued_for_long(&self) -> bool {
-        self.queued.is_some_and(|since| since.elapsed() > Duration::from_secs(5))
-    }
-
-    fn cni_obstacle(&self, waiting: &[String]) -> Option<String> {
-        if let Some(first) = waiting.first() {
-            return Some(format!("the agent waits for {first}"));
-        }
-        let this = &self.config.node_name;
-        self.nodes
-            .pod_cidrs(this)
-            .is_empty()
-            .then(|| format!("Node `{this}` has no `spec.podCIDRs` (or is not listed yet)"))
     }
 }
 
@@ -403,37 +398,5 @@ fn latest(view: &mut watch::Receiver<Arc<View>>) -> (Arc<View>, bool) {
     (Arc::clone(&newest), newest.has_changed())
 }
 
-fn name(change: &Change) -> (Kind, &'static str) {
-    use crate::model::{Object, ObjectKey};
-    let of = |object: &Object| match object {
-        Object::Service(_) => Kind::Service,
-        Object::Slice(_) => Kind::EndpointSlice,
-        Object::Node(_) => Kind::Node,
-        Object::Pod(_) => Kind::Pod,
-    };
-    match change {
-        Change::Set(object) => (of(object), "set"),
-        Change::Removed(ObjectKey::Service(_)) => (Kind::Service, "removed"),
-        Change::Removed(ObjectKey::Slice(_)) => (Kind::EndpointSlice, "removed"),
-        Change::Removed(ObjectKey::Node(_)) => (Kind::Node, "removed"),
-        Change::Removed(ObjectKey::Pod(_)) => (Kind::Pod, "removed"),
-        Change::Listed(kind, _) => (*kind, "listed"),
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_view_that_nobody_was_woken_for_is_news_once() {
-        let (sender, mut view) = watch::channel(Arc::new(View::default()));
-        assert!(!latest(&mut view).1);
-        sender.send_replace(Arc::new(View::default()));
-        assert!(latest(&mut view).1);
-        assert!(!latest(&mut view).1);
-        sender.send_replace(Arc::new(View::default()));
-        view.changed().await.unwrap();
-        assert!(!latest(&mut view).1, "who waits for it has been told");
-    }
-}
+mod tests;

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::acceleration::Acceleration;
 use super::background::FlowCounts;
+use super::dsr::Dsr;
 use super::endpoints::Endpoints;
 use super::status::{self, Status};
 use super::uplinks::Attached;
@@ -45,10 +46,13 @@ pub struct Now<'a> {
     pub view: &'a View,
     pub attached: &'a BTreeMap<String, Attached>,
     pub acceleration: &'a Acceleration,
+    pub dsr: &'a Dsr,
     pub pod_cidrs: &'a [IpNet],
     pub endpoints: &'a Endpoints,
     pub totals: Totals,
     pub targets: u64,
+    /// Entries of `maglev` that tables take.
+    pub tables: u64,
     pub pending: u64,
     pub mechanism: &'static str,
     pub node_ips: &'a [IpAddr],
@@ -81,8 +85,10 @@ impl Report {
         for device in &mut status.devices {
             let (word, problem) = now.acceleration.of_device(&device.name);
             (device.acceleration, device.acceleration_problem) = (word.into(), problem.into());
+            device.dsr_mtu = now.dsr.request_mtu(device.mtu);
         }
         status.features.xdp_acceleration = now.acceleration.feature();
+        (status.features.mode, status.features.dsr_dispatch) = now.dsr.features();
         status.pod_cidrs = now.pod_cidrs.iter().map(IpNet::to_string).collect();
         status.endpoints = now
             .endpoints
@@ -116,6 +122,7 @@ impl Report {
             ("services", now.totals.frontends.iter().sum(), maps.services.max_entries()),
             ("backends", now.totals.backends, maps.backends.max_entries()),
             ("target_state", now.targets, maps.target_state.max_entries()),
+            ("maglev", now.tables, maps.maglev.max_entries()),
             ("flows", self.flows.flows.load(Ordering::Relaxed), maps.flows.max_entries()),
             (
                 "flows_new",
@@ -187,6 +194,8 @@ fn devices(
             problem: problem.unwrap_or_default(),
             acceleration: String::new(),
             acceleration_problem: String::new(),
+            mtu: uplink.mtu,
+            dsr_mtu: None,
         }
     };
     view.uplinks.iter().map(device).collect()

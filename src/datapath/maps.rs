@@ -107,6 +107,28 @@ impl Maps {
         self.change_settings(|settings| settings.host_ports = count)
     }
 
+    /// The keys that dispatched requests are known by, as [`crate::abi::Settings::dsr_keys`].
+    pub fn dsr_keys(&self) -> Result<[[u8; 16]; 2], Error> {
+        Ok(self.settings.get(&0)?.unwrap_or_default().dsr_keys)
+    }
+
+    pub fn set_dsr_keys(&self, keys: [[u8; 16]; 2]) -> Result<(), Error> {
+        self.change_settings(|settings| settings.dsr_keys = keys)
+    }
+
+    /// Where encapsulated requests come from, IPv4 first.
+    pub fn set_dsr_sources(&self, [v4, v6]: [Addr; 2]) -> Result<(), Error> {
+        self.change_settings(|settings| {
+            settings.dsr_source_v4 = v4;
+            settings.dsr_source_v6 = v6;
+        })
+    }
+
+    /// The device for [`crate::abi::DsrDispatch::Geneve`], 0: none.
+    pub fn set_geneve(&self, ifindex: u32) -> Result<(), Error> {
+        self.change_settings(|settings| settings.geneve_ifindex = ifindex)
+    }
+
     /// Read-modify-write: only the agent writes `settings`, from one task.
     fn change_settings(&self, change: impl FnOnce(&mut Settings)) -> Result<(), Error> {
         let mut settings = self.settings.get(&0)?.unwrap_or_default();

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::adopt::Adopted;
 use super::claims::Claims;
+use super::forwarding::Forwarding;
 use super::frontends::{Serve, frontend_name};
 use super::host_ports::HostPortCount;
 use super::objects::Objects;
@@ -41,6 +42,7 @@ impl Context {
             host_ports: true,
             source_ranges_all_types: false,
             classes: Vec::new(),
+            forwarding: Forwarding::default(),
         };
         Self { node: node.into(), zone: None, labels: BTreeMap::new(), serve }
     }
@@ -63,6 +65,8 @@ pub struct Balancer {
     context: Context,
     objects: Objects,
     claims: Claims,
+    /// Everyone there was at the start has made its claims.
+    claimed: bool,
     pods: Pods,
     records: HashMap<Owner, Record>,
     /// What no service owns and is to go.
@@ -89,6 +93,7 @@ impl Balancer {
             context,
             objects: Objects::default(),
             claims: Claims::default(),
+            claimed: false,
             pods: Pods::default(),
             records: HashMap::new(),
             orphans: Record::default(),
@@ -114,7 +119,7 @@ impl Balancer {
     /// than services have there (SNAT addresses). To be called first.
     pub fn adopt(&mut self, actual: Actual, reserved: &[Target]) {
         self.vips.adopt(&actual.vips);
-        self.host_ports.adopt(actual.host_ports);
+        self.host_ports.adopt(&actual);
         self.tables.adopt(&actual.services, &actual.tables);
         let states = actual.targets.clone();
         self.adopted = Adopted::new(actual);
@@ -260,9 +265,7 @@ impl Balancer {
         self.orphans.finish_ranges(BTreeSet::new(), &mut plan);
         let addresses = kept.vips();
         self.vips.prune(&mut plan, &addresses);
-        if pods {
-            self.host_ports.prune(&mut plan);
-        }
+        self.host_ports.prune(&mut plan, !pods);
         self.adopted = kept;
         plan
     }
@@ -329,6 +332,11 @@ impl Balancer {
     /// Entries of `target_state` that somebody has.
     pub fn targets_in_use(&self) -> u64 {
         self.targets.in_use()
+    }
+
+    /// Entries of `maglev` that tables take.
+    pub fn tables_in_use(&self) -> u64 {
+        self.tables.in_use()
     }
 
     pub fn totals(&self) -> Totals {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::annotations::{Annotations, Forwarding};
+use super::annotations::Annotations;
 use super::endpoints::Ranges;
 use super::frontends::Serve;
 use super::list::List;
@@ -32,10 +32,12 @@ pub(super) fn value(
     annotations: &Annotations,
     list: &List,
     ranges: Ranges,
-    kind: ServiceKind,
+    (key, kind): (&ServiceKey, ServiceKind),
     serve: &Serve,
 ) -> Service {
     let (outside, inside) = policies(service, kind);
+    // The node's own sockets may name a loopback address; no packet comes to it honestly.
+    let outside = outside.filter(|_| !key.vip.ip().is_loopback());
     let outside = outside.map(|policy| ranges.under(policy)).unwrap_or_default();
     let inside = ranges.under(inside);
     let mut flags = 0;
@@ -51,13 +53,11 @@ pub(super) fn value(
             flags |= SERVICE_SOURCE_RANGES_DENY;
         }
     }
-    if kind != ServiceKind::ClusterIp && kind != ServiceKind::HostPort {
-        if annotations.delegate {
-            flags |= SERVICE_DELEGATE;
-        }
-        if annotations.forwarding == Some(Forwarding::Dsr) {
-            flags |= SERVICE_DSR;
-        }
+    if kind != ServiceKind::ClusterIp && kind != ServiceKind::HostPort && annotations.delegate {
+        flags |= SERVICE_DELEGATE;
+    }
+    if serve.forwarding.is_dsr(service, annotations, kind, list.key.protocol) {
+        flags |= SERVICE_DSR;
     }
     Service {
         id: list.id,

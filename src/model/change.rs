@@ -76,6 +76,35 @@ pub enum Change {
     Listed(Kind, Vec<Object>),
 }
 
+impl Change {
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::Set(object) => match object {
+                Object::Service(_) => Kind::Service,
+                Object::Slice(_) => Kind::EndpointSlice,
+                Object::Node(_) => Kind::Node,
+                Object::Pod(_) => Kind::Pod,
+            },
+            Self::Removed(key) => match key {
+                ObjectKey::Service(_) => Kind::Service,
+                ObjectKey::Slice(_) => Kind::EndpointSlice,
+                ObjectKey::Node(_) => Kind::Node,
+                ObjectKey::Pod(_) => Kind::Pod,
+            },
+            Self::Listed(kind, _) => *kind,
+        }
+    }
+
+    /// As metrics name it.
+    pub const fn action(&self) -> &'static str {
+        match self {
+            Self::Set(_) => "set",
+            Self::Removed(_) => "removed",
+            Self::Listed(..) => "listed",
+        }
+    }
+}
+
 /// Something a source cannot use. What it replaced stays in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {

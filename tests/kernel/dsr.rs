@@ -10,10 +10,9 @@ use crate::support::objects::{Frontend, SCTP, Served, TCP, UDP};
 use crate::support::packet::{ACK, FIN, Packet, SYN, sctp, tcp, udp};
 
 pub(super) fn node() -> Node {
-    Node::with(|config| {
-        config.dsr_dispatch = DsrDispatch::Option as u8;
-        config.dsr_key = KEY;
-    })
+    let node = Node::with(|config| config.dsr_dispatch = DsrDispatch::Option as u8);
+    node.objects.maps().set_dsr_keys([KEY, [0; 16]]).unwrap();
+    node
 }
 
 /// A load balancer's frontend whose backends answer by themselves.

@@ -19,12 +19,9 @@ const fn lb(family: Family) -> &'static str {
 }
 
 pub(super) fn node(dispatch: DsrDispatch) -> Node {
-    let node = Node::with(|config| {
-        config.dsr_dispatch = dispatch as u8;
-        config.dsr_key = KEY;
-        config.dsr_source_v4 = ip(V4.node);
-        config.dsr_source_v6 = ip(V6.node);
-    });
+    let node = Node::with(|config| config.dsr_dispatch = dispatch as u8);
+    node.objects.maps().set_dsr_keys([KEY, [0; 16]]).unwrap();
+    node.objects.maps().set_dsr_sources([ip(V4.node), ip(V6.node)]).unwrap();
     for family in FAMILIES {
         let prefix = IpNet::from(lb(family).parse::<IpAddr>().unwrap());
         let value = NodeAddress { addr: ip(lb(family)), flags: NODE_ADDRESS, pad: 0 };

@@ -75,19 +75,13 @@ impl Wires {
             pod.ip(&format!("addr add {}/{one} dev eth0{flag}", family.pod));
             pod.ip(&format!("{v} route add default dev eth0"));
         }
-        let load = |ns: &NetNs, own: [&str; 2]| {
+        let load = |ns: &NetNs| {
             ns.run(|| {
                 culvert::datapath::sysctl::enable_forwarding().unwrap();
-                Objects::load(|config| {
-                    config.dsr_dispatch = dispatch as u8;
-                    config.dsr_key = KEY;
-                    config.dsr_source_v4 = ip(own[0]);
-                    config.dsr_source_v6 = ip(own[1]);
-                })
+                Objects::load(|config| config.dsr_dispatch = dispatch as u8)
             })
         };
-        let lb_objects = load(&lb, [V4.node, V6.node]);
-        let end_objects = load(&end, [second(V4)[0], second(V6)[0]]);
+        let (lb_objects, end_objects) = (load(&lb), load(&end));
         let mut wires = Self { client, router, pod, lb, end, lb_objects, end_objects, _peer: None };
         wires.fill();
         if driver {
@@ -112,6 +106,8 @@ impl Wires {
         for (ns, objects, own) in nodes {
             let maps = objects.maps();
             maps.settings.set(&0, &Settings { route_epoch: 1, ..Default::default() }).unwrap();
+            maps.set_dsr_keys([KEY, [0; 16]]).unwrap();
+            maps.set_dsr_sources(own.map(ip)).unwrap();
             for address in [V4.node, V6.node, second(V4)[0], second(V6)[0]] {
                 let key = NodeKey::new(IpNet::from(address.parse::<std::net::IpAddr>().unwrap()));
                 let value = NodeAddress { addr: ip(address), flags: NODE_ADDRESS, pad: 0 };

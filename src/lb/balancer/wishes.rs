@@ -2,7 +2,7 @@
 //! What a service or hostPort asks for: backend lists, and the frontends that lead to each.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::Balancer;
 use crate::abi::{ServiceKey, ServiceKind};
@@ -23,19 +23,19 @@ pub(in crate::lb) struct Wish {
 
 impl Balancer {
     /// Every frontend that `owner` asks for, whoever has it.
-    pub(super) fn wanted_keys(&self, owner: &Owner) -> BTreeSet<ServiceKey> {
+    pub(super) fn wanted_keys(&self, owner: &Owner) -> BTreeMap<ServiceKey, ServiceKind> {
         match owner {
             Owner::Service(name) => {
-                let Some(service) = self.objects.service(name) else { return BTreeSet::new() };
+                let Some(service) = self.objects.service(name) else { return BTreeMap::new() };
                 let (annotations, _) = Annotations::of(service);
                 let lists =
                     families(service).flat_map(|v6| service.ports.iter().map(move |p| (p, v6)));
                 let all = lists.map(|(port, v6)| self.frontends(service, &annotations, port, v6));
-                all.flat_map(BTreeMap::into_keys).collect()
+                all.flatten().collect()
             }
             Owner::HostPort(key) => {
                 let served = self.pods.backend(key, &self.context.serve).is_some();
-                served.then_some(*key).into_iter().collect()
+                served.then_some((*key, ServiceKind::HostPort)).into_iter().collect()
             }
         }
     }
@@ -117,5 +117,6 @@ fn without_rules() -> Service {
         health_check_node_port: None,
         distribution: None,
         annotations: BTreeMap::new(),
+        cluster: None,
     }
 }

@@ -39,6 +39,7 @@ pub(super) fn service(of: &str, cluster_ips: &[&str]) -> Service {
         health_check_node_port: None,
         distribution: None,
         annotations: Default::default(),
+        cluster: None,
     }
 }
 
@@ -73,6 +74,7 @@ pub(super) fn slice(of: &str, endpoints: Vec<Endpoint>) -> EndpointSlice {
         ports: vec![SlicePort { name: String::new(), protocol: Protocol::Tcp, port: 8080 }],
         endpoints,
         triggered: None,
+        annotations: Default::default(),
     }
 }
 
