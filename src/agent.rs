@@ -9,17 +9,20 @@ pub mod command;
 pub mod core;
 pub mod endpoints;
 pub mod features;
+mod inspect;
 pub mod nodes;
 pub mod reaper;
 pub mod report;
 pub mod retry;
 mod run;
+pub mod source;
 pub mod status;
 pub mod sync;
 mod task;
 pub mod uplinks;
 
-pub use command::{Command, Handle};
+pub use command::{Asked, Command, Handle};
+pub use inspect::{Noted, Unclear};
 pub use run::run;
 
 /// An error with all its causes, in one line.

@@ -6,10 +6,12 @@
 
 mod agent;
 mod bpf;
+mod check;
 mod cleanup;
 mod client;
 mod docs;
 pub mod error;
+mod explain;
 mod health_keeper;
 mod monitor;
 mod output;
@@ -43,6 +45,7 @@ enum Command {
     /// Show the services this node serves
     #[command(subcommand)]
     Service(service::Command),
+    Check(check::Args),
     /// Look into the maps of the datapath; needs no agent
     #[command(subcommand)]
     Bpf(bpf::Command),
@@ -72,6 +75,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Agent(args) => agent::run(args),
         Command::Status(args) => status::run(args),
         Command::Service(command) => service::run(command),
+        Command::Check(args) => check::run(args),
         Command::Bpf(command) => bpf::run(command),
         Command::Monitor(args) => monitor::run(args),
         Command::Probe(args) => probe::run(args),

@@ -9,3 +9,23 @@ mod intern;
 pub mod kube;
 pub mod manifests;
 pub mod wire;
+
+/// What a source has under a service's name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    Nothing,
+    Ours,
+    NotOurs(decode::NotOurs),
+    /// With the reason.
+    Unusable(String),
+}
+
+impl Found {
+    fn of(decoded: Result<decode::Decoded, decode::Error>) -> Self {
+        match decoded {
+            Ok(decode::Decoded::Ours(_)) => Self::Ours,
+            Ok(decode::Decoded::NotOurs(_, why)) => Self::NotOurs(why),
+            Err(error) => Self::Unusable(error.to_string()),
+        }
+    }
+}

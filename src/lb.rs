@@ -18,9 +18,11 @@
 
 mod adopt;
 mod annotations;
+mod audit;
 mod balancer;
 mod claims;
 mod endpoints;
+mod explain;
 mod frontends;
 mod health;
 mod host_ports;
@@ -39,8 +41,12 @@ mod topology;
 mod value;
 mod vips;
 
-pub use annotations::Algorithm;
+pub use annotations::{Algorithm, obeyed as obeyed_annotations};
 pub use balancer::{Balancer, Context, ListView};
+pub use explain::{
+    Answer, EndpointView, Explanation, Facts, Fate, FrontendView, PortView, Question, Rule, Side,
+    Sockets, Unserved, Verdict,
+};
 pub use frontends::Serve;
 pub use health::HealthCheck;
 pub use owner::Owner;

@@ -11,6 +11,7 @@ mod http;
 pub mod keeper;
 pub mod metrics;
 pub mod public;
+mod questions;
 mod socket;
 mod tracing;
 
@@ -21,12 +22,15 @@ pub use metrics::Metrics;
 pub use socket::{Error as SocketError, bind as bind_socket};
 
 use crate::agent::Handle;
+use crate::config::Config;
 use crate::datapath::Maps;
 
 /// What every request may look at.
 #[derive(Clone, Debug)]
 pub struct Shared {
     pub agent: Handle,
+    /// What a question to the source needs.
+    pub config: Arc<Config>,
     pub health: Arc<Health>,
     pub metrics: Arc<Metrics>,
     pub maps: Arc<Maps>,

@@ -5,12 +5,14 @@
 //! what a frontend, a backend or a drop is called.
 
 mod counters;
+mod difference;
 mod endpoints;
 mod event;
 mod flows;
 mod services;
 
 pub use counters::{CounterRow, counter_rows};
+pub use difference::DifferenceRow;
 pub use endpoints::{EndpointRow, endpoint_rows};
 pub use event::{EventView, hook_mask};
 pub use flows::{FlowRow, flow_rows};

@@ -101,3 +101,38 @@ fn the_reference_pages_are_those_the_program_writes() {
         );
     }
 }
+
+/// A row is a rule, what is done, where it comes from, and links to its tests.
+#[test]
+fn every_rule_of_the_contract_names_tests_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = std::fs::read_to_string(root.join("docs/reference/service-semantics.md"));
+    let page = page.expect("the page");
+    let golden = std::fs::read_to_string(root.join("tests/golden.rs")).expect("scenarios");
+    let is_rule = |line: &&str| line.starts_with("| ") && !line.starts_with("| rule |");
+    let rules: Vec<&str> = page.lines().filter(is_rule).collect();
+    assert!(rules.len() > 50, "{} rules", rules.len());
+    let mut wrong = Vec::new();
+    for rule in rules {
+        let columns: Vec<&str> = rule.trim_matches('|').split(" | ").collect();
+        let [name, .., tests] = columns.as_slice() else { panic!("{rule}") };
+        let links = tests.split('[').skip(1);
+        let links: Vec<(&str, &str)> =
+            links.filter_map(|link| link.split_once(")")?.0.split_once("](../../")).collect();
+        if columns.len() != 4 || links.is_empty() {
+            wrong.push(format!("{name}: {} columns, {} tests", columns.len(), links.len()));
+        }
+        for (test, path) in links {
+            let text = std::fs::read_to_string(root.join(path)).unwrap_or_default();
+            let exists = if path == format!("tests/scenarios/{test}.yaml") {
+                !text.is_empty() && golden.contains(&format!("\n    {test},\n"))
+            } else {
+                text.contains(&format!("fn {test}("))
+            };
+            if !exists {
+                wrong.push(format!("{name}: there is no `{test}` in `{path}`"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

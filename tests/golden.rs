@@ -30,12 +30,39 @@ macro_rules! scenarios {
 
 scenarios!(
     a_dual_stack_service_has_a_list_for_each_family,
+    a_host_port_inside_the_node_port_range_is_refused_and_said,
+    a_host_port_is_its_newest_pods,
+    a_load_balancer_without_node_ports_has_only_its_addresses,
+    a_node_port_outside_the_range_is_not_served_and_is_said,
+    a_port_is_matched_by_name_also_where_only_some_slices_have_it,
+    an_address_that_two_classes_share_is_refused_to_nobody,
+    an_external_ip_takes_no_cluster_ip_and_no_load_balancers_address,
+    annotations_of_delegation_algorithm_and_forwarding_reach_the_map,
+    annotations_say_which_frontends_this_node_serves,
     conflicting_external_ips_go_to_the_first_by_name,
+    denied_ranges_and_ranges_for_all_types_are_flagged,
+    endpoints_without_a_node_or_a_pod_are_remote,
+    external_and_internal_policy_are_independent,
+    external_ips_follow_the_external_policy_and_the_cluster_gets_all,
+    external_name_headless_and_other_proxies_services_are_nobodys_here,
     headless_and_foreign_services_are_not_served,
+    hints_count_only_if_every_ready_endpoint_has_one_and_one_is_for_us,
+    host_ports_have_addresses_families_and_protocols,
+    ip_mode_proxy_and_host_names_are_left_to_the_load_balancer,
+    local_without_a_local_endpoint_drops_and_without_any_rejects,
     maglev_tables_follow_weights_and_are_shared_by_equal_endpoints,
+    node_hints_come_before_zone_hints,
+    not_ready_addresses_that_are_published_count_as_ready,
+    one_port_number_serves_each_protocol_by_itself,
+    only_ready_endpoints_get_new_connections,
+    policy_local_ignores_hints,
     policy_local_keeps_to_this_node_and_terminating_endpoints_are_the_last_resort,
+    session_affinity_lasts_three_hours_unless_said_otherwise,
     several_slices_are_one_list_without_duplicates,
     source_ranges_guard_load_balancer_addresses_and_a_foreign_class_is_marked,
+    terminating_endpoints_serve_when_none_is_ready_and_only_while_they_serve,
+    the_local_list_falls_back_to_terminating_endpoints_by_itself,
+    zone_hints_keep_clients_in_their_zone,
 );
 
 fn check(name: &str) {
@@ -59,7 +86,12 @@ fn dump(yaml: &str, origin: &str) -> String {
         match object {
             Object::Service(service) => drop(balancer.set_service(service)),
             Object::Slice(slice) => drop(balancer.set_slice(slice)),
-            Object::Node(_) | Object::Pod(_) => {}
+            Object::Pod(pod) => drop(balancer.set_pod(pod)),
+            Object::Node(node) => {
+                let zone = node.zone().map(Into::into);
+                let context = balancer.context().clone();
+                balancer.set_context(Context { zone, labels: node.labels, ..context });
+            }
         }
     }
     let mut tables = Actual::default();
@@ -152,4 +184,15 @@ fn print(tables: &Actual, problems: &[Problem]) -> String {
 fn frontend(key: &ServiceKey) -> String {
     let address = std::net::SocketAddr::new(key.vip.ip(), key.port.get());
     format!("{address}/{}", Protocol::from_number(key.proto).unwrap().name())
+}
+
+#[test]
+fn every_scenario_is_checked() {
+    let listed = include_str!("golden.rs");
+    for file in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios")).unwrap()
+    {
+        let path = file.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        assert!(listed.contains(&format!("\n    {name},\n")), "{}", path.display());
+    }
 }

@@ -26,13 +26,16 @@ mod cases {
     mod backends;
     mod churn;
     mod configured;
+    mod contract;
     mod fire;
     mod health;
+    mod host_ports;
     mod kube;
     mod layout;
     mod lifecycle;
     mod matrix;
     mod modes;
+    mod operators;
     mod pods;
     mod reach;
     mod restart;

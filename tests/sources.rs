@@ -11,6 +11,7 @@ mod support {
 
 #[path = "sources"]
 mod sources {
+    mod find;
     mod fixtures;
     mod kube;
     mod listener;

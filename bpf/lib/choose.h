@@ -13,14 +13,17 @@
 #include "vip.h"
 
 /*
- * An external IP that only the network in front of the cluster may claim: whoever may write a
- * service could otherwise take any address's traffic from the pods (CVE-2020-8554).
+ * An external IP that only the network in front of the cluster may claim, and a hostIP that is not
+ * this node's: whoever may write a service or a pod could otherwise take any address's traffic from
+ * the pods (CVE-2020-8554).
  */
 static __always_inline bool choose_is_withheld(const struct packet *packet,
 					       const struct service *service)
 {
-	return !CONFIG.external_ips_inside && packet->key.zone == ZONE_POD &&
-	       service->kind == SERVICE_EXTERNAL_IP && !owned_lookup(&packet->key.daddr);
+	const bool external = !CONFIG.external_ips_inside && packet->key.zone == ZONE_POD;
+	const __u32 kinds = 1 << SERVICE_HOST_PORT | external << SERVICE_EXTERNAL_IP;
+
+	return service_is_one_of(service->kind, kinds) && !owned_lookup(&packet->key.daddr);
 }
 
 /* Whether a wildcard frontend may have @port, in host byte order. */

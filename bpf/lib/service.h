@@ -49,6 +49,12 @@ enum service_algorithm {
 	SERVICE_MAGLEV = 1,
 };
 
+/* Whether @kind is one of @kinds, bits by their number: one branch, whatever the kinds. */
+static __always_inline bool service_is_one_of(__u8 kind, __u32 kinds)
+{
+	return kinds >> (kind & 31) & 1;
+}
+
 /* Slots [first, first + count) of the service's backend list. */
 struct slot_range {
 	__u16 first;

@@ -81,13 +81,16 @@ static __always_inline bool sock_wildcard_served(struct bpf_sock_addr *ctx, cons
 }
 
 /*
- * An external IP that only the network in front of the cluster may claim: whoever may write a
- * service could otherwise take any address's traffic from the cluster (CVE-2020-8554).
+ * An external IP that only the network in front of the cluster may claim, and a hostIP that is not
+ * this node's: whoever may write a service or a pod could otherwise take any address's traffic from
+ * the cluster (CVE-2020-8554).
  */
 static __always_inline bool sock_withheld(const struct service *service, const struct addr *addr)
 {
-	return !CONFIG.external_ips_inside && service->kind == SERVICE_EXTERNAL_IP &&
-	       !owned_lookup(addr);
+	const __u32 kinds = 1 << SERVICE_HOST_PORT | !CONFIG.external_ips_inside
+							     << SERVICE_EXTERNAL_IP;
+
+	return service_is_one_of(service->kind, kinds) && !owned_lookup(addr);
 }
 
 /*

@@ -84,7 +84,8 @@ __noinline int unserved(struct __sk_buff *skb, __u32 ports)
 		return VERDICT_NONE;
 	packet = &scratch->packet;
 	vip = vip_lookup(&packet->key.daddr);
-	if (!vip || (vip->flags & VIP_FOREIGN) || owned_lookup(&packet->key.daddr))
+	/* No flag: a hostIP, which only its owner answers for. */
+	if (!vip || !vip->flags || (vip->flags & VIP_FOREIGN) || owned_lookup(&packet->key.daddr))
 		return VERDICT_NONE;
 	from_pod = packet->key.zone == ZONE_POD;
 	if (!from_pod && !(vip->flags & VIP_EXTERNAL))

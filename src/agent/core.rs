@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The loop: one task that owns all state and does one thing after the other.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -13,6 +14,7 @@ use super::acceleration::Acceleration;
 use super::checks::Checks;
 use super::endpoints::{Conflist, Endpoints};
 use super::features;
+use super::inspect::Observers;
 use super::nodes::Nodes;
 use super::reaper::Reaper;
 use super::report::Report;
@@ -67,6 +69,8 @@ pub struct Core {
     pub(super) synced_once: bool,
     /// Something was listed since the heap was trimmed.
     pub(super) relisted: bool,
+    pub(super) listed: BTreeSet<Kind>,
+    pub(super) observers: Observers,
     pub(super) cni_installed: bool,
 }
 
@@ -92,7 +96,8 @@ impl Core {
                     }
                 }
                 Some(command) = inputs.commands.recv() => {
-                    block_in_place(|| self.command(command));
+                    let view = inputs.view.borrow().clone();
+                    block_in_place(|| self.command(command, &view));
                 }
                 Ok(()) = inputs.view.changed() => self.retries.now(Task::Network),
                 Ok(()) = inputs.source.changed() => {}
@@ -119,10 +124,14 @@ impl Core {
 
     /// Returns whether anything is different now, also that something is listed.
     fn take(&mut self, change: Change) -> bool {
-        let (kind, action) = name(&change);
+        let (kind, action) = (change.kind(), change.action());
         self.metrics.event(kind.name(), action);
+        self.observers.note(&change);
         let listed = matches!(change, Change::Listed(..));
         self.relisted |= listed;
+        if listed {
+            self.listed.insert(kind);
+        }
         let changed = match kind {
             Kind::Service | Kind::EndpointSlice => {
                 let changed = self.sync.change(change) as u64;
@@ -172,12 +181,21 @@ impl Core {
         self.retries.now(Task::Routes);
     }
 
-    fn command(&mut self, command: Command) {
+    fn command(&mut self, command: Command, view: &View) {
         match command {
             Command::Cni { call, reply } => {
                 let answer = self.endpoints.handle(call, &mut self.datapath);
                 // The caller may have given up; the runtime then asks again.
                 let _ = reply.send(answer);
+            }
+            Command::Explain { asked, reply } => {
+                let _ = reply.send(self.explain(&asked, view));
+            }
+            Command::Observe { noted, reply } => {
+                let _ = reply.send(self.observe(&noted));
+            }
+            Command::Check { source, noted, reply } => {
+                let _ = reply.send(self.check(&source, &noted, view));
             }
             Command::Trace { hooks } => {
                 if let Err(error) = self.datapath.maps().set_trace(hooks) {
@@ -386,37 +404,5 @@ fn latest(view: &mut watch::Receiver<Arc<View>>) -> (Arc<View>, bool) {
     (Arc::clone(&newest), newest.has_changed())
 }
 
-fn name(change: &Change) -> (Kind, &'static str) {
-    use crate::model::{Object, ObjectKey};
-    let of = |object: &Object| match object {
-        Object::Service(_) => Kind::Service,
-        Object::Slice(_) => Kind::EndpointSlice,
-        Object::Node(_) => Kind::Node,
-        Object::Pod(_) => Kind::Pod,
-    };
-    match change {
-        Change::Set(object) => (of(object), "set"),
-        Change::Removed(ObjectKey::Service(_)) => (Kind::Service, "removed"),
-        Change::Removed(ObjectKey::Slice(_)) => (Kind::EndpointSlice, "removed"),
-        Change::Removed(ObjectKey::Node(_)) => (Kind::Node, "removed"),
-        Change::Removed(ObjectKey::Pod(_)) => (Kind::Pod, "removed"),
-        Change::Listed(kind, _) => (*kind, "listed"),
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_view_that_nobody_was_woken_for_is_news_once() {
-        let (sender, mut view) = watch::channel(Arc::new(View::default()));
-        assert!(!latest(&mut view).1);
-        sender.send_replace(Arc::new(View::default()));
-        assert!(latest(&mut view).1);
-        assert!(!latest(&mut view).1);
-        sender.send_replace(Arc::new(View::default()));
-        view.changed().await.unwrap();
-        assert!(!latest(&mut view).1, "who waits for it has been told");
-    }
-}
+mod tests;

@@ -123,6 +123,12 @@ impl Endpoints {
         self.live.values().find(|endpoint| endpoint.addresses.contains(&ip))
     }
 
+    /// Addresses of all pods with entries in the datapath, those of damaged files too.
+    pub fn held(&self) -> impl Iterator<Item = IpAddr> {
+        let holders = self.pool.holders().filter(|(id, _)| !self.reserved.contains_key(*id));
+        holders.flat_map(|(_, addresses)| addresses.iter().copied())
+    }
+
     /// Addresses in use and addresses there are, for one CIDR after the other.
     pub fn usage(&self) -> impl Iterator<Item = (IpNet, u128, u128)> {
         self.pool.usage()

@@ -89,7 +89,7 @@ pub fn of(config: &Config, probe: &Probe, socket_lb: bool) -> Features {
                 Feature::as_requested(&sizes)
             }
         },
-        session_affinity: Feature::absent(LATER),
+        session_affinity: Feature::switch(replaces),
         nat46x64: Feature::absent(LATER),
         xdp_acceleration: Acceleration::new(config.load_balancer.acceleration).feature(),
         cluster_ip: Feature::switch(true),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The cluster's nodes: what this one is told about itself, and the way to the others' pods.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use anyhow::Result;
@@ -72,6 +72,35 @@ impl Nodes {
     /// The node is about to go: load balancers shall choose another.
     pub fn leaving(&self, name: &str) -> bool {
         self.get(name).is_some_and(|n| n.deleting || n.taints.iter().any(|t| t == TO_BE_DELETED))
+    }
+
+    /// Every node of `listed` that is known otherwise here, and those that only one of the two has.
+    pub fn differences(&self, listed: &[Change]) -> Vec<(ObjectKey, Problem)> {
+        let lists = listed.iter().filter_map(|change| match change {
+            Change::Listed(Kind::Node, objects) => Some(objects),
+            _ => None,
+        });
+        let mut found = Vec::new();
+        for objects in lists {
+            let mut extra: BTreeSet<&str> = self.nodes.keys().map(String::as_str).collect();
+            for object in objects {
+                let Object::Node(node) = object else { continue };
+                let message = match (extra.remove(node.name.as_str()), self.nodes.get(&node.name)) {
+                    (true, Some(ours)) if ours == node => continue,
+                    (true, _) => "the source has another version of it",
+                    (false, _) => "the source has it and the agent does not know it",
+                };
+                found.push((node.name.clone(), message));
+            }
+            let message = "the agent knows it and the source does not have it";
+            found.extend(extra.into_iter().map(|name| (name.to_owned(), message)));
+        }
+        let problem = |(name, message): (String, &str)| {
+            let key = ObjectKey::Node(name);
+            let problem = Problem { subject: key.to_string(), message: message.to_owned() };
+            (key, problem)
+        };
+        found.into_iter().map(problem).collect()
     }
 
     /// What keeps pods from being reached.

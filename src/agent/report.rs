@@ -62,6 +62,10 @@ impl Report {
         Self { base, sender, flows, failures: 0, last_success: 0, last_duration: Duration::ZERO }
     }
 
+    pub fn features(&self) -> &status::Features {
+        &self.base.features
+    }
+
     /// Everything that was due is written; the oldest of it had waited for `took`.
     pub fn synced(&mut self, took: Duration) {
         self.last_success = unix_seconds();

@@ -2,7 +2,7 @@
 //! Starts an agent: looks at the kernel, opens the datapath over what an earlier agent left,
 //! connects sources and servers to the loop, and runs it until it is told to stop.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
@@ -15,18 +15,18 @@ use super::checks::Checks;
 use super::core::{Core, Inputs};
 use super::endpoints::{Endpoints, Settings};
 use super::features;
+use super::inspect::Observers;
 use super::nodes::Nodes;
 use super::reaper::Reaper;
 use super::report::Report;
 use super::retry::Retries;
 use super::sync::ServiceSync;
 use super::uplinks::Uplinks;
-use super::{Handle, report, status};
-use crate::config::{Config, KubeProxyReplacement, NodePortAddresses, Source};
+use super::{Handle, report, source, status};
+use crate::config::{Config, KubeProxyReplacement, NodePortAddresses};
 use crate::datapath::netlink::{self, Filter, Routes, Serving, View};
 use crate::datapath::{Datapath, Options, host, probe, sysctl};
-use crate::k8s::{kube, manifests};
-use crate::model::{Change, Problem, SourceStatus};
+use crate::model::SourceStatus;
 use crate::serve::{self, Health, Metrics, Shared};
 
 /// Changes that may queue up before a source has to wait.
@@ -129,6 +129,7 @@ pub async fn run(config: Config) -> Result<()> {
         started: report::unix_seconds(),
         features: features::of(&config, &probe, socket_lb),
         node_port: config.node_port.range.into(),
+        annotations: crate::lb::obeyed_annotations().collect(),
         cgroup_root: config.cgroup_root.display().to_string(),
         native_routing_cidrs: config.native_routing_cidrs(),
         programs: datapath
@@ -145,6 +146,7 @@ pub async fn run(config: Config) -> Result<()> {
     let agent = Handle { status, commands: commands_tx, events };
     let shared = Shared {
         agent,
+        config: Arc::clone(&config),
         health: Arc::clone(&health),
         metrics: Arc::clone(&metrics),
         maps: Arc::clone(&maps),
@@ -169,7 +171,7 @@ pub async fn run(config: Config) -> Result<()> {
     });
     let (changes_tx, changes) = mpsc::channel(CHANGES);
     let (source_tx, source) = watch::channel(SourceStatus::default());
-    follow(&config, changes_tx, source_tx);
+    source::follow(&config, changes_tx, source_tx);
 
     let native = config.native_routing_cidrs();
     let keeper = serve::keeper::socket_beside(&config.socket);
@@ -193,6 +195,8 @@ pub async fn run(config: Config) -> Result<()> {
         queued: None,
         synced_once: false,
         relisted: false,
+        listed: BTreeSet::new(),
+        observers: Observers::default(),
         cni_installed: false,
     };
     let mut terminate = signal(SignalKind::terminate())?;
@@ -231,33 +235,4 @@ fn map_sizes(config: &Config) -> BTreeMap<String, u32> {
         ("maglev", config.bpf.maglev_max),
     ];
     sizes.into_iter().map(|(name, size)| (name.to_owned(), size)).collect()
-}
-
-fn follow(config: &Config, changes: mpsc::Sender<Change>, status: watch::Sender<SourceStatus>) {
-    match config.source() {
-        Source::Manifests { dir } => {
-            let proxy_name = config.k8s.service_proxy_name.clone();
-            tokio::spawn(manifests::run(dir, proxy_name, changes, status));
-        }
-        Source::Kube(server) => {
-            let options = kube::Options {
-                host: server.service_host,
-                port: Some(server.service_port),
-                servers: server.api_server_urls,
-                kubeconfig: server.kubeconfig,
-                proxy_name: server.service_proxy_name,
-                ..kube::Options::new(config.node_name.clone())
-            };
-            tokio::spawn(async move {
-                if let Err(error) = kube::run(options, changes, status.clone()).await {
-                    let message = super::chain(&error);
-                    tracing::error!("cannot follow the API server: {message}");
-                    status.send_modify(|status| {
-                        status.connected = false;
-                        status.problems = vec![Problem { subject: "API server".into(), message }];
-                    });
-                }
-            });
-        }
-    }
 }

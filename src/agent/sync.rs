@@ -155,6 +155,16 @@ impl ServiceSync {
         self.pruned && self.balancer.pending() == 0 && self.retries.is_empty()
     }
 
+    /// What an earlier agent left over is gone.
+    pub fn pruned(&self) -> bool {
+        self.pruned
+    }
+
+    /// Slots that are still to be removed.
+    pub fn leaving(&self) -> impl Iterator<Item = BackendKey> {
+        self.removals.iter().flat_map(|(_, slots)| slots.iter().copied())
+    }
+
     /// Services whose writes are not done.
     pub fn pending(&self) -> usize {
         let failed = self.retries.reasons().filter(|(w, _)| matches!(w, Work::Service(_))).count();
@@ -294,6 +304,13 @@ impl ServiceSync {
 
     /// What is not as the sources ask, and why.
     pub fn problems(&self) -> Vec<Problem> {
+        let mut problems = self.balancer.problems();
+        problems.extend(self.refused());
+        problems
+    }
+
+    /// Writes that are tried again.
+    pub fn refused(&self) -> Vec<Problem> {
         // A full map keeps many services waiting: one line, with the first of them.
         let mut waiting: BTreeMap<&str, Vec<&Owner>> = BTreeMap::new();
         for (work, reason) in self.retries.reasons() {
@@ -301,7 +318,7 @@ impl ServiceSync {
                 waiting.entry(reason).or_default().push(name);
             }
         }
-        let mut problems = self.balancer.problems();
+        let mut problems: Vec<Problem> = Vec::new();
         problems.extend(waiting.into_iter().map(|(reason, names)| {
             let message = match names.len() {
                 1 => reason.to_owned(),

@@ -22,13 +22,16 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An agent that answers.
 #[derive(Debug)]
-pub(super) struct Client(UnixStream);
+pub(super) struct Client {
+    stream: UnixStream,
+    timeout: Duration,
+}
 
 impl Client {
     /// Fails with a hint when there is no agent.
     pub(super) async fn connect(socket: &Path) -> Result<Self> {
         match UnixStream::connect(socket).await {
-            Ok(stream) => Ok(Self(stream)),
+            Ok(stream) => Ok(Self { stream, timeout: TIMEOUT }),
             Err(source)
                 if matches!(
                     source.kind(),
@@ -46,14 +49,19 @@ impl Client {
         }
     }
 
+    /// For questions that take the agent longer.
+    pub(super) fn patient(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
+    }
+
     /// The answer to a GET, headers only.
     pub(super) async fn open(self, path: &str) -> Result<Response<Incoming>> {
-        let (mut sender, connection) = http1::handshake(TokioIo::new(self.0))
+        let (mut sender, connection) = http1::handshake(TokioIo::new(self.stream))
             .await
             .context("the agent does not speak HTTP")?;
         tokio::spawn(connection);
         let request = Request::get(path).header(HOST, "culvert").body(Empty::<Bytes>::new())?;
-        let response = tokio::time::timeout(TIMEOUT, sender.send_request(request))
+        let response = tokio::time::timeout(self.timeout, sender.send_request(request))
             .await
             .context("the agent accepted the connection and does not answer")?
             .context("the agent hung up")?;

@@ -39,7 +39,8 @@ fn cli() -> String {
         "# Command line\n\n\
          <!-- Written by `culvert docs`; change `src/cli` instead. -->\n\n\
          Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 failed or unhealthy,\n\
-         2 wrong usage. Lists take `-o table|json|yaml`; JSON is an array of objects, `[]` when empty.\n",
+         2 wrong usage; `check` and `service explain` say what theirs mean. Lists take `-o table|json|yaml`;\n\
+         JSON is an array of objects, `[]` when empty.\n",
     );
     let mut root = Cli::command().term_width(100).color(clap::ColorChoice::Never);
     root.build();

@@ -31,6 +31,11 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// As [`report`], for commands whose failure is an answer: 2 says that there is none.
+pub(super) fn unclear(error: &anyhow::Error) -> ExitCode {
+    if report(error) == ExitCode::SUCCESS { ExitCode::SUCCESS } else { ExitCode::from(2) }
+}
+
 fn text(error: &anyhow::Error) -> String {
     let mut text = format!("error: {error}\n");
     for cause in error.chain().skip(1) {

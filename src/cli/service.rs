@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 
+use super::explain;
 use super::output::Output;
 use super::paths::Paths;
 use super::table;
@@ -24,10 +25,14 @@ pub(super) enum Command {
         #[command(flatten)]
         output: Output,
     },
+    Explain(explain::Args),
 }
 
 pub(super) fn run(command: Command) -> Result<ExitCode> {
-    let Command::List { paths, output } = command;
+    let (paths, output) = match command {
+        Command::List { paths, output } => (paths, output),
+        Command::Explain(args) => return explain::run(args),
+    };
     let rows = read_services(&paths.maps()?).context("cannot read the service table")?;
     output.write(rows.as_slice(), draw)
 }

@@ -10,6 +10,7 @@ mod claims;
 mod directory;
 mod document;
 mod files;
+mod find;
 mod follow;
 mod header;
 mod parse;
@@ -24,6 +25,7 @@ use tokio::task::spawn_blocking;
 
 use crate::model::{Change, Kind, Object, Problem, SourceStatus};
 use directory::Directory;
+pub use find::find;
 use follow::{Follower, Look};
 pub use parse::parse;
 
@@ -112,6 +114,10 @@ impl Source {
             Err(error) => return Some(Err(unreadable(&self.path, &error))),
         };
         let first = !mem::replace(&mut self.listed, true);
+        if first {
+            // Who has got the list finds there what it had to leave out.
+            report(&self.status, true, self.directory.problems());
+        }
         for change in if first { listed(changes) } else { changes } {
             self.tx.send(change).await.ok()?;
         }

@@ -123,6 +123,16 @@ impl Adopted {
         taken
     }
 
+    /// Whether the frontend is still nobody's.
+    pub(super) fn has_frontend(&self, key: &ServiceKey) -> bool {
+        self.services.contains_key(key)
+    }
+
+    /// Whether slots or ranges of this id are still nobody's.
+    pub(super) fn has_list(&self, id: u32) -> bool {
+        self.generations.contains_key(&id) || self.ranges.contains_key(&id)
+    }
+
     /// Addresses of frontends that nobody has claimed.
     pub(super) fn vips(&self) -> HashSet<Addr> {
         self.services.keys().map(|key| key.vip).collect()

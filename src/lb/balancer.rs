@@ -2,7 +2,8 @@
 //! The desired and the written state of all services, and the plans between the two.
 
 mod planning;
-mod wishes;
+mod reading;
+pub(super) mod wishes;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -62,6 +63,8 @@ pub struct Balancer {
     context: Context,
     objects: Objects,
     claims: Claims,
+    /// Everyone there was at the start has made its claims.
+    claimed: bool,
     pods: Pods,
     records: HashMap<Owner, Record>,
     /// What no service owns and is to go.
@@ -88,6 +91,7 @@ impl Balancer {
             context,
             objects: Objects::default(),
             claims: Claims::default(),
+            claimed: false,
             pods: Pods::default(),
             records: HashMap::new(),
             orphans: Record::default(),
@@ -113,7 +117,7 @@ impl Balancer {
     /// than services have there (SNAT addresses). To be called first.
     pub fn adopt(&mut self, actual: Actual, reserved: &[Target]) {
         self.vips.adopt(&actual.vips);
-        self.host_ports.adopt(actual.host_ports);
+        self.host_ports.adopt(&actual);
         self.tables.adopt(&actual.services, &actual.tables);
         let states = actual.targets.clone();
         self.adopted = Adopted::new(actual);
@@ -124,10 +128,6 @@ impl Balancer {
         let unowned = &self.adopted.unowned;
         let reserved = |index| reserved.iter().any(|target| target.index == index);
         self.targets.adopt(&states, |index| unowned.contains(&index) || reserved(index));
-    }
-
-    pub(super) fn objects(&self) -> &Objects {
-        &self.objects
     }
 
     /// Slices changed since this was asked last, IPv4 first.
@@ -181,10 +181,14 @@ impl Balancer {
         self.objects.list_slices(slices)
     }
 
+    fn has_host_ports(&self, pod: &Pod) -> bool {
+        let ours = pod.node.as_deref() == Some(&*self.context.node);
+        ours && !pod.host_network && !pod.finished && !pod.host_ports.is_empty()
+    }
+
     /// Pods of other nodes, and those without hostPorts, are of no interest.
     pub fn set_pod(&mut self, pod: Pod) -> bool {
-        let ours = pod.node.as_deref() == Some(&*self.context.node);
-        if !ours || pod.host_network || pod.finished || pod.host_ports.is_empty() {
+        if !self.has_host_ports(&pod) {
             return self.remove_pod(&pod.name);
         }
         let touched = self.pods.set(pod);
@@ -259,9 +263,7 @@ impl Balancer {
         self.orphans.finish_ranges(BTreeSet::new(), &mut plan);
         let addresses = kept.vips();
         self.vips.prune(&mut plan, &addresses);
-        if pods {
-            self.host_ports.prune(&mut plan);
-        }
+        self.host_ports.prune(&mut plan, !pods);
         self.adopted = kept;
         plan
     }

@@ -1,16 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Which service a frontend belongs to when several ask for it: the one that has it keeps it, then
-//! the first by name gets it. A hostPort has it only while no service asks.
+//! Which service a frontend belongs to when several ask for it.
+//!
+//! A cluster IP is its service's whoever else names it, then come addresses of load balancers, which
+//! a controller gave out, then external IPs, which anybody may write (CVE-2020-8554), and last
+//! hostPorts. Among equals the one that has it keeps it, then the first by name gets it.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::owner::Owner;
-use crate::abi::ServiceKey;
+use crate::abi::{ServiceKey, ServiceKind};
 
 #[derive(Debug, Default)]
 pub(super) struct Claims {
     owners: HashMap<ServiceKey, Owner>,
+    /// What it is to its owner, unless a cluster IP.
+    kinds: HashMap<ServiceKey, ServiceKind>,
     waiting: BTreeMap<ServiceKey, BTreeSet<Owner>>,
     /// Frontends that have an owner, which has not written them yet.
     unwritten: HashSet<ServiceKey>,
@@ -24,17 +29,24 @@ impl Claims {
             return Vec::new();
         }
         self.owners.remove(key);
+        self.kinds.remove(key);
         self.unwritten.remove(key);
         self.waiting.get(key).into_iter().flatten().cloned().collect()
     }
 
-    /// `name` gets `key` unless another has it; then it waits for it. Returns who lost it: a hostPort
-    /// gives way to a service.
-    pub(super) fn claim(&mut self, key: ServiceKey, name: &Owner) -> Option<Owner> {
+    /// `name` gets `key` unless another has as good a claim; then it waits for it. Returns who lost
+    /// it.
+    pub(super) fn claim(
+        &mut self,
+        key: ServiceKey,
+        kind: ServiceKind,
+        name: &Owner,
+    ) -> Option<Owner> {
         let mut loser = None;
+        let has = self.kind(&key);
         let owned = match self.owners.entry(key) {
             Entry::Occupied(mut owner) => {
-                if owner.get().is_host_port() && !name.is_host_port() {
+                if owner.get() != name && rank(kind) > rank(has) {
                     self.unwritten.insert(key);
                     loser = Some(owner.insert(name.clone()));
                 }
@@ -47,6 +59,11 @@ impl Claims {
             }
         };
         if owned {
+            if kind == ServiceKind::ClusterIp {
+                self.kinds.remove(&key);
+            } else {
+                self.kinds.insert(key, kind);
+            }
             self.leave(&key, name);
         } else {
             self.waiting.entry(key).or_default().insert(name.clone());
@@ -59,6 +76,20 @@ impl Claims {
 
     pub(super) fn owner(&self, key: &ServiceKey) -> Option<&Owner> {
         self.owners.get(key)
+    }
+
+    /// Every frontend that somebody has, in no order.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&ServiceKey, &Owner)> {
+        self.owners.iter()
+    }
+
+    /// `name` has `key`, and as `kind` its claim is weaker than it was.
+    pub(super) fn is_weaker(&self, key: &ServiceKey, kind: ServiceKind, name: &Owner) -> bool {
+        self.owners.get(key) == Some(name) && rank(kind) < rank(self.kind(key))
+    }
+
+    fn kind(&self, key: &ServiceKey) -> ServiceKind {
+        self.kinds.get(key).copied().unwrap_or(ServiceKind::ClusterIp)
     }
 
     /// The owner of `key` has written it.
@@ -93,5 +124,16 @@ impl Claims {
                 self.waiting.remove(key);
             }
         }
+    }
+}
+
+/// The greater wins.
+fn rank(kind: ServiceKind) -> u8 {
+    match kind {
+        ServiceKind::ClusterIp => 4,
+        ServiceKind::NodePort => 3,
+        ServiceKind::LoadBalancer => 2,
+        ServiceKind::ExternalIp => 1,
+        ServiceKind::HostPort => 0,
     }
 }

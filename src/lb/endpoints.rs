@@ -107,7 +107,9 @@ pub(super) fn candidates<'a>(
                 };
                 let key = (endpoint.ip.into(), target);
                 let best = found.entry(key).or_insert((class, endpoint, weight));
-                if class.rank() < best.0.rank() {
+                // Slices that do not agree on its node: as kube-proxy, rather here than nowhere.
+                let better = |class: Class| (class.rank(), class.flags() & BACKEND_LOCAL == 0);
+                if better(class) < better(best.0) {
                     *best = (class, endpoint, weight);
                 }
             }

@@ -31,10 +31,13 @@ pub(super) struct Garbage {
 }
 
 impl Garbage {
+    pub(super) fn keys(self) -> impl Iterator<Item = BackendKey> {
+        let (service, generation) = (self.id, self.generation);
+        (0..self.count).map(move |slot| BackendKey { service, generation, slot })
+    }
+
     pub(super) fn removals(self) -> impl Iterator<Item = Write> {
-        (0..self.count).map(move |slot| Write::RemoveBackend {
-            key: BackendKey { service: self.id, generation: self.generation, slot },
-        })
+        self.keys().map(|key| Write::RemoveBackend { key })
     }
 }
 
@@ -128,6 +131,13 @@ impl List {
         }
         self.uncertain = false;
         (Ranges::of(classes.iter().copied()), wanted.len() - classes.len())
+    }
+
+    /// What `target_state` holds for the slots.
+    pub(super) fn states(&self) -> impl Iterator<Item = (u32, TargetState)> {
+        (0u16..).zip(&self.slots).map(|(slot, backend)| {
+            (backend.target, target(backend).state(status(backend.flags), slot))
+        })
     }
 
     /// The current generation's slots as garbage.

@@ -48,6 +48,14 @@ impl Objects {
         all.filter(|service| Annotations::of(service).0.is_selective()).map(|service| &service.name)
     }
 
+    pub(super) fn slice(&self, name: &ObjectName) -> Option<&EndpointSlice> {
+        self.slices.get(name)
+    }
+
+    pub(super) fn slice_names(&self) -> impl Iterator<Item = &ObjectName> {
+        self.slices.keys()
+    }
+
     /// The slices of `service`, ordered by name.
     pub(super) fn slices(&self, service: &ObjectName) -> impl Iterator<Item = &EndpointSlice> {
         let names = self.slices_of.get(service).map_or(&[][..], Vec::as_slice);

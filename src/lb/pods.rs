@@ -13,13 +13,12 @@ use super::owner::Owner;
 use crate::abi::{Addr, ServiceKey};
 use crate::model::{HostPort, ObjectName, Pod, Problem, Protocol};
 
-/// Orders pods by age: creation time, then uid.
-type Age = (i64, String);
+/// Orders pods by age: creation time, then what else tells two of them apart always the same way.
+type Age = (i64, String, ObjectName);
 
-/// A pod that asks for a hostPort, and where its container listens.
+/// Where the container of a pod that asks for a hostPort listens.
 #[derive(Debug)]
 struct Claimant {
-    pod: ObjectName,
     addr: Addr,
     port: u16,
 }
@@ -39,8 +38,7 @@ impl Pods {
         }
         let mut touched = self.remove(&pod.name);
         for (key, addr, port) in asked(&pod) {
-            let claimant = Claimant { pod: pod.name.clone(), addr, port };
-            self.wanted.entry(key).or_default().insert(age(&pod), claimant);
+            self.wanted.entry(key).or_default().insert(age(&pod), Claimant { addr, port });
             touched.push(key);
         }
         self.pods.insert(pod.name.clone(), pod);
@@ -59,6 +57,10 @@ impl Pods {
             }
         }
         keys
+    }
+
+    pub(super) fn get(&self, name: &ObjectName) -> Option<&Pod> {
+        self.pods.get(name)
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &ObjectName> {
@@ -86,16 +88,16 @@ impl Pods {
             Owner::HostPort(key) => self.wanted.get(key).and_then(BTreeMap::last_key_value),
             Owner::Service(_) => None,
         };
-        pod.map_or_else(|| owner.to_string(), |(_, claimant)| format!("Pod {}", claimant.pod))
+        pod.map_or_else(|| owner.to_string(), |((.., name), _)| format!("Pod {name}"))
     }
 
     /// hostPorts that are not served.
     pub(super) fn problems(&self, serve: &Serve) -> impl Iterator<Item = Problem> {
         let refused = self.wanted.iter().filter_map(|(key, claimants)| {
-            Some((key, claimants.last_key_value()?.1, refusal(key, serve)?))
+            Some((key, claimants.last_key_value()?.0, refusal(key, serve)?))
         });
-        refused.filter(|_| serve.host_ports).map(|(key, newest, why)| Problem {
-            subject: format!("Pod {}", newest.pod),
+        refused.filter(|_| serve.host_ports).map(|(key, (.., newest), why)| Problem {
+            subject: format!("Pod {newest}"),
             message: format!("hostPort `{}` is not served: {why}", frontend_name(key)),
         })
     }
@@ -105,11 +107,6 @@ fn refusal(key: &ServiceKey, serve: &Serve) -> Option<&'static str> {
     if !serve.host_ports {
         return Some("hostPorts are switched off");
     }
-    if key.vip.ip().is_loopback() {
-        return Some(
-            "a loopback address is every pod's own; leave `hostIP` out or name the node's",
-        );
-    }
     let range = serve.node_ports.as_ref();
     range.is_some_and(|range| range.contains(&key.port.get())).then_some(
         "the port lies inside `nodePort.range` and may become any Service's; take one outside",
@@ -117,7 +114,7 @@ fn refusal(key: &ServiceKey, serve: &Serve) -> Option<&'static str> {
 }
 
 fn age(pod: &Pod) -> Age {
-    (pod.created, pod.uid.clone())
+    (pod.created, pod.uid.clone(), pod.name.clone())
 }
 
 /// Every frontend that `pod` asks for, with the address and port behind it.

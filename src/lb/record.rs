@@ -3,12 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::host_ports::is_one;
 use super::list::{Garbage, List};
 use super::plan::{Gone, Plan, Totals, Write};
 use super::targets::Target;
-use crate::abi::{
-    Addr, BACKEND_TERMINATING, Service, ServiceKey, ServiceKind, SourceRangeKey, TargetStatus,
-};
+use crate::abi::{Addr, BACKEND_TERMINATING, Service, ServiceKey, SourceRangeKey, TargetStatus};
 
 #[derive(Debug, Default)]
 pub(super) struct Record {
@@ -75,12 +74,9 @@ impl Record {
 
     /// Wildcard frontends of hostPorts that are wanted now.
     pub(super) fn count_host_ports(&self) -> u32 {
-        let wildcard =
-            |key: &ServiceKey| key.vip == Addr::V4_WILDCARD || key.vip == Addr::V6_WILDCARD;
-        let is_one = |(key, value): &&(ServiceKey, Option<Service>)| {
-            wildcard(key) && value.is_some_and(|v| v.kind == ServiceKind::HostPort as u8)
-        };
-        u32::try_from(self.frontends.iter().filter(is_one).count()).unwrap_or(u32::MAX)
+        let written = self.frontends.iter();
+        let ours = written.filter(|(key, value)| value.is_some_and(|value| is_one(key, &value)));
+        u32::try_from(ours.count()).unwrap_or(u32::MAX)
     }
 
     /// What of `plan` arrived is not known: the next plan writes all of it again.

@@ -44,6 +44,8 @@ struct Held {
     members: Option<Arc<[Member]>>,
     size: u32,
     holders: usize,
+    /// Of what it holds.
+    fingerprint: u64,
     /// What it holds, until that is known to be in the map.
     unwritten: Option<Arc<[u16]>>,
 }
@@ -82,11 +84,18 @@ impl Tables {
             if !self.space.take(offset, size) {
                 continue;
             }
-            self.held.insert(offset, Held { members: None, size, holders: 1, unwritten: None });
+            let places = tables.get(&offset).filter(|p| p.len() == size as usize);
+            let fingerprint = places.map(|places| maglev::fingerprint(places));
+            let held = Held {
+                members: None,
+                size,
+                holders: 1,
+                fingerprint: fingerprint.unwrap_or_default(),
+                unwritten: None,
+            };
+            self.held.insert(offset, held);
             self.adopted_all.push(offset);
-            if let Some(places) = tables.get(&offset).filter(|p| p.len() == size as usize) {
-                self.adopted.insert(maglev::fingerprint(places), offset);
-            }
+            self.adopted.extend(fingerprint.map(|fingerprint| (fingerprint, offset)));
         }
     }
 
@@ -142,7 +151,8 @@ impl Tables {
         let places: Arc<[u16]> = maglev::table(&members, &self.selection.seed).into();
         let size = maglev::size(members.len());
         let members: Arc<[Member]> = members.into();
-        let offset = match self.adopted.remove(&maglev::fingerprint(&places)) {
+        let fingerprint = maglev::fingerprint(&places);
+        let offset = match self.adopted.remove(&fingerprint) {
             Some(offset) => {
                 let held = self.held.get_mut(&offset)?;
                 held.members = Some(Arc::clone(&members));
@@ -152,13 +162,21 @@ impl Tables {
             None => {
                 let offset = self.space.give(size)?;
                 let members = Some(Arc::clone(&members));
-                let held = Held { members, size, holders: 1, unwritten: Some(places) };
+                let held = Held { members, size, holders: 1, fingerprint, unwritten: Some(places) };
                 self.held.insert(offset, held);
                 offset
             }
         };
         self.by_members.insert(members, offset);
         Some((offset, size))
+    }
+
+    /// Whether `places` are what the table at `offset` was written with, as far as that is known.
+    pub(super) fn is_written(&self, offset: u32, places: &[u16]) -> bool {
+        self.held.get(&offset).is_none_or(|held| {
+            let judged = held.members.is_some() && held.unwritten.is_none();
+            !judged || held.fingerprint == maglev::fingerprint(places)
+        })
     }
 
     fn unwritten(&self, offset: u32) -> Option<TableWrite> {

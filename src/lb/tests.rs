@@ -2,10 +2,14 @@
 //! Single behaviours of the balancer; `random` holds the properties.
 
 mod annotations;
+mod audit;
+mod claims;
+mod explain;
 mod health;
 mod host_ports;
 mod random;
 mod restart;
+mod scale;
 mod serve;
 mod support;
 mod tables;
@@ -189,6 +193,20 @@ fn an_endpoint_in_two_slices_is_listed_once_and_as_the_better_one() {
 }
 
 #[test]
+fn of_slices_that_disagree_where_an_endpoint_is_one_that_says_here_counts() {
+    for order in [["a", "b"], ["b", "a"]] {
+        let mut kernel = Kernel::new();
+        kernel.balancer.set_service(service("web", &["10.96.0.1"]));
+        for (name, node) in order.into_iter().zip(["there", "here"]) {
+            kernel.balancer.set_slice(slice(name, vec![endpoint("10.1.0.1").on(node)]).of("web"));
+        }
+        kernel.sync();
+        let backends = kernel.tables.backends.values();
+        assert_eq!(backends.map(|backend| backend.flags).collect::<Vec<_>>(), [BACKEND_LOCAL]);
+    }
+}
+
+#[test]
 fn ports_are_matched_by_name_and_protocol() {
     let mut kernel = Kernel::new();
     let mut web = service("web", &["10.96.0.1"]);
@@ -233,38 +251,6 @@ fn an_unchanged_object_is_no_change() {
     assert!(!kernel.balancer.set_slice(slice("a", vec![])));
     assert_eq!(kernel.balancer.list_slices(vec![slice("a", vec![])]), 0);
     assert_eq!(kernel.balancer.list_services(vec![]), 1);
-}
-
-#[test]
-fn a_frontend_stays_with_its_owner_and_passes_on_when_the_owner_leaves() {
-    let mut kernel = Kernel::new();
-    kernel.balancer.set_service(service("b", &["10.96.0.1"]));
-    kernel.balancer.set_slice(slice("b", vec![endpoint("10.1.0.2")]));
-    kernel.sync();
-    kernel.balancer.set_service(service("a", &["10.96.0.1"]));
-    kernel.balancer.set_slice(slice("a", vec![endpoint("10.1.0.1")]));
-    kernel.sync();
-    assert_eq!(kernel.inside(key("10.96.0.1", 80)), ["10.1.0.2:8080"]);
-    let problems = kernel.balancer.problems();
-    assert_eq!(problems.len(), 1);
-    assert_eq!(problems[0].subject, "Service default/a");
-    assert!(problems[0].message.contains("`10.96.0.1:80/TCP` already belongs"), "{problems:?}");
-
-    kernel.balancer.remove_service(&name("b"));
-    kernel.sync();
-    assert_eq!(kernel.inside(key("10.96.0.1", 80)), ["10.1.0.1:8080"]);
-    assert!(kernel.balancer.problems().is_empty());
-}
-
-#[test]
-fn of_two_new_claimants_the_first_by_name_wins() {
-    let mut kernel = Kernel::new();
-    for (name, address) in [("b", "10.1.0.2"), ("a", "10.1.0.1")] {
-        kernel.balancer.set_service(service(name, &["10.96.0.1"]));
-        kernel.balancer.set_slice(slice(name, vec![endpoint(address)]));
-    }
-    kernel.sync();
-    assert_eq!(kernel.inside(key("10.96.0.1", 80)), ["10.1.0.1:8080"]);
 }
 
 #[test]

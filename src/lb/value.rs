@@ -9,10 +9,22 @@ use super::frontends::Serve;
 use super::list::List;
 use crate::abi::{
     Addr, SERVICE_AFFINITY, SERVICE_DELEGATE, SERVICE_DSR, SERVICE_HAS_ENDPOINTS, SERVICE_RANDOM,
-    SERVICE_SOURCE_RANGES, SERVICE_SOURCE_RANGES_DENY, Service, ServiceKey, ServiceKind, SlotRange,
+    SERVICE_SOURCE_RANGES, SERVICE_SOURCE_RANGES_DENY, Service, ServiceKey, ServiceKind,
     SourceRangeKey, VIP_CLUSTER_IP, VIP_EXTERNAL, VIP_FOREIGN, ticks,
 };
-use crate::model::{self, ServiceType};
+use crate::model::{self, ServiceType, TrafficPolicy};
+
+/// The policies for clients outside and inside the cluster. None: not served to the outside, so a
+/// packet for it that comes in from there is not ours.
+pub(super) fn policies(
+    service: &model::Service,
+    kind: ServiceKind,
+) -> (Option<TrafficPolicy>, TrafficPolicy) {
+    match kind {
+        ServiceKind::ClusterIp => (None, service.internal_policy),
+        _ => (Some(service.external_policy), TrafficPolicy::Cluster),
+    }
+}
 
 /// What `services` holds for one frontend.
 pub(super) fn value(
@@ -23,11 +35,9 @@ pub(super) fn value(
     kind: ServiceKind,
     serve: &Serve,
 ) -> Service {
-    let (outside, inside) = match kind {
-        // Not served to the outside: a packet for it that comes in from there is not ours.
-        ServiceKind::ClusterIp => (SlotRange::default(), ranges.under(service.internal_policy)),
-        _ => (ranges.under(service.external_policy), ranges.cluster),
-    };
+    let (outside, inside) = policies(service, kind);
+    let outside = outside.map(|policy| ranges.under(policy)).unwrap_or_default();
+    let inside = ranges.under(inside);
     let mut flags = 0;
     if ranges.cluster.count > 0 {
         flags |= SERVICE_HAS_ENDPOINTS;

@@ -52,8 +52,7 @@ impl Vips {
         let mut fresh = HashSet::new();
         for plan in plans {
             for addr in &plan.touched {
-                let users = self.users.get(addr);
-                let wanted = users.map(|all| all.iter().fold(0, |flags, (_, own)| flags | own));
+                let wanted = self.flags(addr);
                 let written = self.written.get(addr);
                 match (wanted, written) {
                     (Some(flags), Some(Some(old))) if flags == *old && !fresh.contains(addr) => {}
@@ -70,6 +69,25 @@ impl Vips {
                 }
             }
         }
+    }
+
+    /// What the users of an address ask for; None: it has none.
+    pub(super) fn flags(&self, addr: &Addr) -> Option<u32> {
+        let users = self.users.get(addr)?;
+        Some(users.iter().fold(0, |flags, (_, own)| flags | own))
+    }
+
+    /// A write failed: the map may or may not have it.
+    pub(super) fn is_unsure(&self, addr: &Addr) -> bool {
+        self.written.get(addr).is_some_and(Option::is_none)
+    }
+
+    /// What is known to be in the map.
+    pub(super) fn known(&self) -> BTreeMap<Addr, Vip> {
+        let known = |(addr, flags): (&Addr, &Option<u32>)| {
+            flags.map(|flags| (*addr, Vip { flags, pad: 0 }))
+        };
+        self.written.iter().filter_map(known).collect()
     }
 
     /// Plans the removal of all that nobody uses, but for `kept`, whose users are still to come.

@@ -2,6 +2,7 @@
 //! What a source tells the agent.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use super::{EndpointSlice, Node, ObjectName, Pod, Service};
 
@@ -34,12 +35,34 @@ pub enum Object {
     Pod(Pod),
 }
 
+impl Object {
+    pub fn key(&self) -> ObjectKey {
+        match self {
+            Self::Service(service) => ObjectKey::Service(service.name.clone()),
+            Self::Slice(slice) => ObjectKey::Slice(slice.name.clone()),
+            Self::Node(node) => ObjectKey::Node(node.name.clone()),
+            Self::Pod(pod) => ObjectKey::Pod(pod.name.clone()),
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ObjectKey {
     Service(ObjectName),
     Slice(ObjectName),
     Node(String),
     Pod(ObjectName),
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Service(name) => write!(f, "{} {name}", Kind::Service.name()),
+            Self::Slice(name) => write!(f, "{} {name}", Kind::EndpointSlice.name()),
+            Self::Node(name) => write!(f, "{} {name}", Kind::Node.name()),
+            Self::Pod(name) => write!(f, "{} {name}", Kind::Pod.name()),
+        }
+    }
 }
 
 /// One step of a source. After the first [`Change::Listed`] of a kind, that kind has synced.
@@ -51,6 +74,35 @@ pub enum Change {
     Removed(ObjectKey),
     /// Everything there is of `Kind`: what is not in it is gone.
     Listed(Kind, Vec<Object>),
+}
+
+impl Change {
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::Set(object) => match object {
+                Object::Service(_) => Kind::Service,
+                Object::Slice(_) => Kind::EndpointSlice,
+                Object::Node(_) => Kind::Node,
+                Object::Pod(_) => Kind::Pod,
+            },
+            Self::Removed(key) => match key {
+                ObjectKey::Service(_) => Kind::Service,
+                ObjectKey::Slice(_) => Kind::EndpointSlice,
+                ObjectKey::Node(_) => Kind::Node,
+                ObjectKey::Pod(_) => Kind::Pod,
+            },
+            Self::Listed(kind, _) => *kind,
+        }
+    }
+
+    /// As metrics name it.
+    pub const fn action(&self) -> &'static str {
+        match self {
+            Self::Set(_) => "set",
+            Self::Removed(_) => "removed",
+            Self::Listed(..) => "listed",
+        }
+    }
 }
 
 /// Something a source cannot use. What it replaced stays in force.

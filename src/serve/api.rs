@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The agent's local API on a unix socket: `/v1/status`, `/v1/services`, `/v1/monitor` and
-//! `/v1/cni/<call>`.
+//! The agent's local API on a unix socket: `/v1/status`, `/v1/services`, `/v1/explain`, `/v1/check`,
+//! `/v1/monitor` and `/v1/cni/<call>`.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -17,6 +17,7 @@ use tracing::warn;
 
 use super::Shared;
 use super::http::{self, Answer, Limits};
+use super::questions;
 use super::tracing::Tracing;
 use crate::agent::Command;
 use crate::cni::api::{Call, Error, code};
@@ -64,6 +65,10 @@ async fn respond(
             Ok(http::json(StatusCode::OK, &*status))
         }
         "/v1/services" => services(shared).await,
+        "/v1/explain" => {
+            questions::explain(request.uri().query().unwrap_or_default(), shared).await
+        }
+        "/v1/check" => questions::check(shared).await,
         "/v1/monitor" => monitor(request.uri().query(), shared, tracing),
         _ => Err(Box::new(http::refuse(StatusCode::NOT_FOUND, &format!("there is no `{path}`")))),
     }

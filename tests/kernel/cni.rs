@@ -37,7 +37,15 @@ fn a_pod_is_connected_checked_and_disconnected() {
         drop(server);
     }
     let datapath = node.agent.lock().unwrap();
-    assert_eq!(datapath.1.maps().endpoints.entries().unwrap().len(), 2);
+    let entries = datapath.1.maps().endpoints.entries().unwrap();
+    assert_eq!(entries.len(), 2);
+    // Socket hooks know the pod by its namespace.
+    let clients = datapath.1.maps().clients.entries().unwrap();
+    let [(cookie, client)] = clients[..] else { panic!("{clients:?}") };
+    for (addr, entry) in entries {
+        assert_eq!(entry.netns_cookie, cookie);
+        assert!([client.v4, client.v6].contains(&addr), "{addr} in {client:?}");
+    }
     drop(datapath);
 
     node.run("CHECK", "c1", &pod, json!({ "prevResult": result })).unwrap();
@@ -53,6 +61,7 @@ fn a_pod_is_connected_checked_and_disconnected() {
     assert!(node.netns.run(|| if_nametoindex(device)).is_err());
     assert!(pod.run(|| if_nametoindex("eth0")).is_err());
     assert_eq!(node.agent.lock().unwrap().1.maps().endpoints.entries().unwrap(), []);
+    assert_eq!(node.agent.lock().unwrap().1.maps().clients.entries().unwrap(), []);
 }
 
 #[test]

@@ -42,6 +42,7 @@ impl Agent {
         };
         let shared = Shared {
             agent: handle,
+            config: Arc::new(culvert::config::Config::default()),
             health: Arc::new(Health::new(timeout)),
             metrics: Arc::new(Metrics::new().unwrap()),
             maps: datapath.maps().clone(),

@@ -122,6 +122,35 @@ fn a_host_port_is_served_outside_the_node_port_range_while_there_is_one() {
 }
 
 #[test]
+fn a_host_ip_is_served_on_the_nodes_addresses_and_its_loopback() {
+    let node = SocketNode::new();
+    let pod = namespace();
+    for vip in ["203.0.113.1:8443", "203.0.113.2:8443", "127.0.0.1:8443", "[::1]:8443"] {
+        let backend = if vip.starts_with('[') { BACKEND6 } else { BACKEND };
+        let frontend = Frontend::cluster_ip(vip, TCP).kind(ServiceKind::HostPort);
+        node.objects.serve(frontend, &[backend]);
+    }
+    for owned in ["203.0.113.2", "127.0.0.1", "::1"] {
+        node.objects.own(owned, 0);
+    }
+    // Bound once: a child that another test starts meanwhile keeps a closed one's port.
+    let servers = [BACKEND, BACKEND6].map(|at| node.host(|| TcpListener::bind(at).unwrap()));
+    node.host(|| {
+        for vip in ["203.0.113.2:8443", "127.0.0.1:8443", "[::1]:8443"] {
+            TcpStream::connect(vip).unwrap_or_else(|error| panic!("{vip}: {error}"));
+            servers[usize::from(vip.starts_with('['))].accept().unwrap();
+        }
+    });
+    let server = node.pod(&pod, || TcpListener::bind(BACKEND).unwrap());
+    node.pod(&pod, || TcpStream::connect("203.0.113.2:8443").unwrap());
+    server.accept().unwrap();
+    // Whoever may make a pod takes nobody else's address.
+    node.host(|| assert_eq!(tcp_error("203.0.113.1:8443"), libc::ENETUNREACH));
+    // A pod's loopback is its own, where nobody listens.
+    node.pod(&pod, || assert_eq!(tcp_error("127.0.0.1:8443"), libc::ECONNREFUSED));
+}
+
+#[test]
 fn source_ranges_let_in_the_pods_they_name_and_the_node() {
     for [vip, backend, _] in CLUSTER_IPS {
         let v6 = vip.starts_with('[');

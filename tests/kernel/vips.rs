@@ -157,6 +157,29 @@ fn an_external_ip_is_withheld_from_pods_unless_the_node_owns_it() {
 }
 
 #[test]
+fn a_host_ip_that_is_not_the_nodes_is_nobodys_and_travels() {
+    for family in FAMILIES {
+        let node = Node::new();
+        let backend = family.at(family.pod, 8080);
+        let _service = node.objects.serve(frontend(family, ServiceKind::HostPort), &[&backend]);
+        node.objects.vip(&ip(family.vip), 0);
+        let from_pod = tcp(&family.at(family.other_pod, 1), &family.at(family.vip, SERVED), SYN);
+        let leave = || node.raw("from_container", node.other_pod, &from_pod.bytes()).1;
+        assert_eq!(Packet::parse(&leave()).dst, from_pod.dst);
+        for port in [SERVED, UNKNOWN] {
+            let routed = ask(family, family.client, port).bytes();
+            let (action, after) = node.raw("from_netdev", node.uplink, &routed);
+            assert_eq!((action, after), (TC_NEXT, routed), "{port}: {:?}", node.outcomes());
+        }
+
+        node.objects.own(family.vip, 0);
+        assert_eq!(Packet::parse(&leave()).dst, backend.parse().unwrap());
+        let served = node.wire_ok(&ask(family, family.client, SERVED));
+        assert_eq!(served.dst, backend.parse().unwrap());
+    }
+}
+
+#[test]
 fn source_ranges_say_who_is_served_before_anything_is_translated() {
     for family in FAMILIES {
         for (flags, outsider, insider) in [

@@ -34,6 +34,7 @@ struct Manners {
     /// Accepts and never answers; open watches fall silent.
     half_dead: bool,
     delay: Duration,
+    loses_events: bool,
     forbidden: BTreeSet<Resource>,
     token: Option<String>,
     /// Answers everything with this status.
@@ -85,6 +86,7 @@ impl ApiServer {
             streamed_lists: true,
             half_dead: false,
             delay: Duration::ZERO,
+            loses_events: false,
             forbidden: BTreeSet::new(),
             token: None,
             broken: None,
@@ -184,6 +186,11 @@ impl ApiServer {
     /// How long each answer takes to begin.
     pub fn delay(&self, delay: Duration) {
         self.shared.manners.lock().unwrap().delay = delay;
+    }
+
+    /// Open watches are not told what changes, and never will be; lists are right.
+    pub fn lose_events(&self, yes: bool) {
+        self.shared.manners.lock().unwrap().loses_events = yes;
     }
 
     /// Answers 403 for `resource`.

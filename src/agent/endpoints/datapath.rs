@@ -14,6 +14,23 @@ use crate::abi::{self, Addr};
 use crate::cni::netns;
 use crate::datapath::{Datapath, host};
 
+impl Datapath {
+    /// Socket hooks know a pod by its namespace's cookie, and are to know its addresses.
+    fn add_client(&self, cookie: u64, addresses: &[IpAddr]) -> anyhow::Result<()> {
+        if cookie == 0 {
+            return Ok(());
+        }
+        let clients = &self.maps().clients;
+        let nobody = abi::Client { v4: Addr::ZERO, v6: Addr::ZERO };
+        let mut client = clients.get(&cookie)?.unwrap_or(nobody);
+        for ip in addresses {
+            let family = if ip.is_ipv6() { &mut client.v6 } else { &mut client.v4 };
+            *family = (*ip).into();
+        }
+        Ok(clients.set(&cookie, &client)?)
+    }
+}
+
 impl Kernel for Datapath {
     fn ifindex(&self, device: &PodDevice) -> Option<u32> {
         if_nametoindex(device.name.as_str()).ok()
@@ -29,12 +46,15 @@ impl Kernel for Datapath {
         for ip in addresses {
             self.maps().endpoints.set(&Addr::from(*ip), &entry)?;
         }
-        Ok(())
+        self.add_client(entry.netns_cookie, addresses)
     }
 
     fn remove(&mut self, device: &PodDevice, addresses: &[IpAddr]) -> anyhow::Result<()> {
-        for ip in addresses {
-            self.maps().endpoints.remove(&Addr::from(*ip))?;
+        for addr in addresses.iter().map(|ip| Addr::from(*ip)) {
+            if let Some(entry) = self.maps().endpoints.get(&addr)? {
+                self.maps().clients.remove(&entry.netns_cookie)?;
+            }
+            self.maps().endpoints.remove(&addr)?;
         }
         // Filters go with the device; only pins of links outlive it.
         self.detach(self.ifindex(device).unwrap_or(0), &device.name)?;
@@ -44,9 +64,15 @@ impl Kernel for Datapath {
     fn keep_only(&mut self, known: &BTreeSet<IpAddr>) -> anyhow::Result<()> {
         let endpoints = &self.maps().endpoints;
         let entries = endpoints.entries().context("cannot list map `endpoints`")?;
-        for (addr, _) in entries {
-            if !known.contains(&addr.ip()) {
-                endpoints.remove(&addr)?;
+        let (kept, gone): (Vec<_>, Vec<_>) =
+            entries.into_iter().partition(|(addr, _)| known.contains(&addr.ip()));
+        for (addr, _) in gone {
+            endpoints.remove(&addr)?;
+        }
+        let clients = &self.maps().clients;
+        for (cookie, _) in clients.entries().context("cannot list map `clients`")? {
+            if kept.iter().all(|(_, entry)| entry.netns_cookie != cookie) {
+                clients.remove(&cookie)?;
             }
         }
         Ok(())

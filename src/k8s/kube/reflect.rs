@@ -98,13 +98,15 @@ where
                 }
                 let before = feed.problems.len();
                 let settled = !matches!(event, Event::Init | Event::InitApply(_));
-                for change in feed.changes(event) {
+                let changes = feed.changes(event);
+                // First: who has got a list finds there what the list had to leave out.
+                if settled && (before, feed.problems.len()) != (0, 0) {
+                    board.objects(K::KIND, &feed.problems);
+                }
+                for change in changes {
                     if tx.send(change).await.is_err() {
                         return Next::Stop;
                     }
-                }
-                if settled && (before, feed.problems.len()) != (0, 0) {
-                    board.objects(K::KIND, &feed.problems);
                 }
             }
             Err(error) => {

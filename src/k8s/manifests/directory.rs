@@ -178,7 +178,7 @@ impl Directory {
             file.problems.extend(fresh.problems);
             let mut keys = Vec::with_capacity(fresh.objects.len());
             for object in fresh.objects {
-                let key = object_key(&object);
+                let key = object.key();
                 if !seen.insert(key.clone()) {
                     let message = format!("{} is there twice; the first is used", describe(&key));
                     file.problems.push(problem(message));
@@ -227,7 +227,7 @@ impl Directory {
                 .into_iter()
                 .flat_map(|parsed| parsed.objects)
             {
-                let key = object_key(&object);
+                let key = object.key();
                 if wanted.contains(&key) {
                     changes.set_if_absent(key, object);
                 }
@@ -277,15 +277,6 @@ impl Changes {
             None => Change::Removed(key),
         };
         self.objects.into_iter().map(change).collect()
-    }
-}
-
-fn object_key(object: &Object) -> ObjectKey {
-    match object {
-        Object::Service(service) => ObjectKey::Service(service.name.clone()),
-        Object::Slice(slice) => ObjectKey::Slice(slice.name.clone()),
-        Object::Node(node) => ObjectKey::Node(node.name.clone()),
-        Object::Pod(pod) => ObjectKey::Pod(pod.name.clone()),
     }
 }
 

@@ -11,7 +11,7 @@ use super::header::{Header, Meaning};
 use super::yaml;
 use crate::k8s::decode::{self, Decoded, Decoder, NotOurs, Wire};
 use crate::k8s::wire;
-use crate::model::{Kind, Object, Problem};
+use crate::model::{Kind, Object, ObjectKey, Problem};
 
 /// From here on a second thread earns its start.
 const PARALLEL_FROM: usize = 256;
@@ -34,6 +34,8 @@ pub fn parse(text: &str, origin: &str) -> (Vec<Object>, Vec<Problem>) {
 #[derive(Debug, Default)]
 pub(super) struct Parsed {
     pub objects: Vec<Object>,
+    /// Well, and not Culvert's to serve.
+    pub not_ours: Vec<(ObjectKey, NotOurs)>,
     pub problems: Vec<Problem>,
 }
 
@@ -70,9 +72,10 @@ enum Fault {
 
 fn one(document: &Document<'_>, origin: &str, decoder: &mut Decoder) -> Parsed {
     let mut parsed = Parsed::default();
-    let mut take = |result: Result<Option<Object>, Fault>, prefix: &str| match result {
+    let mut take = |result: Result<Option<Decoded>, Fault>, prefix: &str| match result {
         Ok(None) => {}
-        Ok(Some(object)) => {
+        Ok(Some(Decoded::NotOurs(key, why))) => parsed.not_ours.push((key, why)),
+        Ok(Some(Decoded::Ours(object))) => {
             // Nearly always the only one; room for four of them in 20,000 documents is 20 MB.
             if parsed.objects.is_empty() {
                 parsed.objects.reserve_exact(1);
@@ -120,7 +123,7 @@ struct List {
 }
 
 /// One item of a list. In a list of one kind the items need not name their kind.
-fn item(kind: Option<Kind>, value: Value, decoder: &mut Decoder) -> Result<Option<Object>, Fault> {
+fn item(kind: Option<Kind>, value: Value, decoder: &mut Decoder) -> Result<Option<Decoded>, Fault> {
     let syntax = |field: String, message| Fault::Syntax(yaml::Error { line: 0, field, message });
     let kind = match kind {
         Some(kind) => kind,
@@ -145,7 +148,7 @@ fn item(kind: Option<Kind>, value: Value, decoder: &mut Decoder) -> Result<Optio
     }
 }
 
-fn from_value<T: Wire>(value: Value, decoder: &mut Decoder) -> Result<Option<Object>, Fault> {
+fn from_value<T: Wire>(value: Value, decoder: &mut Decoder) -> Result<Option<Decoded>, Fault> {
     let wire: T = serde_path_to_error::deserialize(value).map_err(|error| {
         let field = error.path().to_string();
         Fault::Syntax(yaml::Error { line: 0, field, message: error.into_inner().to_string() })
@@ -153,21 +156,20 @@ fn from_value<T: Wire>(value: Value, decoder: &mut Decoder) -> Result<Option<Obj
     ours(wire.decode(decoder))
 }
 
-fn typed<T: Wire>(text: &str, decoder: &mut Decoder) -> Result<Option<Object>, Fault> {
+fn typed<T: Wire>(text: &str, decoder: &mut Decoder) -> Result<Option<Decoded>, Fault> {
     let wire: T = yaml::parse(text).map_err(Fault::Syntax)?;
     ours(wire.decode(decoder))
 }
 
-fn ours(decoded: Result<Decoded, decode::Error>) -> Result<Option<Object>, Fault> {
+fn ours(decoded: Result<Decoded, decode::Error>) -> Result<Option<Decoded>, Fault> {
     match decoded.map_err(Fault::Object)? {
-        Decoded::Ours(object) => Ok(Some(object)),
         // An API server has such slices for reasons of its own; in a file it is a slip.
         Decoded::NotOurs(_, NotOurs::NoService) => Err(Fault::Syntax(yaml::Error {
             line: 0,
             field: "metadata.labels".into(),
             message: "no `kubernetes.io/service-name`; name the service of this slice".into(),
         })),
-        Decoded::NotOurs(..) => Ok(None),
+        decoded => Ok(Some(decoded)),
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Balancer;
 use super::wishes::Wish;
-use crate::abi::{Addr, SERVICE_SOURCE_RANGES, ServiceKey, ServiceKind};
+use crate::abi::{Addr, SERVICE_SOURCE_RANGES, ServiceKey, ServiceKind, SlotRange};
 use crate::lb::annotations::{Annotations, weight};
 use crate::lb::endpoints::{Candidate, Ranges};
 use crate::lb::list::{List, ListKey};
@@ -19,20 +19,24 @@ impl Balancer {
     /// Takes services from the dirty ones and decides whose their frontends are. Whoever gets one
     /// that another gave up is part of the batch.
     pub(super) fn settle_claims(&mut self, limit: usize) -> BTreeSet<Owner> {
+        self.claim_all();
         let mut batch = BTreeSet::new();
         while batch.len() < limit
             && let Some(name) = self.objects.dirty.pop_first()
         {
             batch.insert(name);
         }
-        let mut wanted: BTreeMap<Owner, BTreeSet<ServiceKey>> = BTreeMap::new();
+        let mut wanted: BTreeMap<Owner, BTreeMap<ServiceKey, ServiceKind>> = BTreeMap::new();
         let mut work: Vec<Owner> = batch.iter().cloned().collect();
         while let Some(name) = work.pop() {
             let wants = self.wanted_keys(&name);
             let has = self.records.get(&name).map_or(&[][..], |record| &record.frontends);
             let has = has.iter().map(|(key, _)| *key).chain(self.claims.waits(&name));
-            let unwanted: Vec<ServiceKey> = has.filter(|key| !wants.contains(key)).collect();
-            for key in unwanted {
+            let keeps = |key: &ServiceKey| {
+                wants.get(key).is_some_and(|kind| !self.claims.is_weaker(key, *kind, &name))
+            };
+            let given_up: Vec<ServiceKey> = has.filter(|key| !keeps(key)).collect();
+            for key in given_up {
                 for heir in self.claims.release(&key, &name) {
                     self.objects.dirty.remove(&heir);
                     if batch.insert(heir.clone()) {
@@ -43,14 +47,28 @@ impl Balancer {
             wanted.insert(name, wants);
         }
         for (name, keys) in wanted {
-            for key in keys {
-                if let Some(loser) = self.claims.claim(key, &name) {
+            for (key, kind) in keys {
+                if let Some(loser) = self.claims.claim(key, kind, &name) {
                     self.objects.dirty.remove(&loser);
                     batch.insert(loser);
                 }
             }
         }
         batch
+    }
+
+    /// Once, before the first write: what an earlier agent wrote for one service must not be
+    /// another's until its own batch comes.
+    fn claim_all(&mut self) {
+        if std::mem::replace(&mut self.claimed, true) {
+            return;
+        }
+        for name in self.objects.dirty.clone() {
+            for (key, kind) in self.wanted_keys(&name) {
+                // Whoever loses is dirty as well.
+                let _ = self.claims.claim(key, kind, &name);
+            }
+        }
     }
 
     pub(super) fn plan_service(&mut self, name: Owner) -> Plan {
@@ -91,7 +109,11 @@ impl Balancer {
                 let ranges = self.update(&name, &mut list, &endpoints, &mut plan, &mut record);
                 let serve = &self.context.serve;
                 for (frontend, kind) in frontends {
-                    let value = value(&service, &annotations, &list, ranges, kind, serve);
+                    let mut value = value(&service, &annotations, &list, ranges, kind, serve);
+                    if frontend.vip.ip().is_loopback() {
+                        // The node's own sockets may name it; no packet comes to it honestly.
+                        value.outside = SlotRange::default();
+                    }
                     if value.flags & SERVICE_SOURCE_RANGES != 0 {
                         client_ranges.extend(source_ranges(&service, &list));
                     }
@@ -170,7 +192,8 @@ impl Balancer {
 
 fn count_no_local(service: &model::Service, v6: bool, ranges: Ranges, totals: &mut Totals) {
     if ranges.cluster.count > 0 && ranges.local.count == 0 {
-        let external = service.r#type != model::ServiceType::ClusterIp;
+        let external =
+            service.r#type != model::ServiceType::ClusterIp || !service.external_ips.is_empty();
         totals.no_local_external[usize::from(v6)] +=
             u64::from(external && service.external_policy == TrafficPolicy::Local);
         totals.no_local_internal[usize::from(v6)] +=

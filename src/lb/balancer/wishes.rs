@@ -2,7 +2,7 @@
 //! What a service or hostPort asks for: backend lists, and the frontends that lead to each.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::Balancer;
 use crate::abi::{ServiceKey, ServiceKind};
@@ -15,33 +15,33 @@ use crate::lb::owner::Owner;
 use crate::lb::pods::protocol;
 use crate::model::{ObjectName, Service, ServicePort, ServiceType, TrafficPolicy};
 
-pub(super) struct Wish {
-    pub(super) list: ListKey,
-    pub(super) frontends: BTreeMap<ServiceKey, ServiceKind>,
-    pub(super) endpoints: Vec<Candidate>,
+pub(in crate::lb) struct Wish {
+    pub(in crate::lb) list: ListKey,
+    pub(in crate::lb) frontends: BTreeMap<ServiceKey, ServiceKind>,
+    pub(in crate::lb) endpoints: Vec<Candidate>,
 }
 
 impl Balancer {
     /// Every frontend that `owner` asks for, whoever has it.
-    pub(super) fn wanted_keys(&self, owner: &Owner) -> BTreeSet<ServiceKey> {
+    pub(super) fn wanted_keys(&self, owner: &Owner) -> BTreeMap<ServiceKey, ServiceKind> {
         match owner {
             Owner::Service(name) => {
-                let Some(service) = self.objects.service(name) else { return BTreeSet::new() };
+                let Some(service) = self.objects.service(name) else { return BTreeMap::new() };
                 let (annotations, _) = Annotations::of(service);
                 let lists =
                     families(service).flat_map(|v6| service.ports.iter().map(move |p| (p, v6)));
                 let all = lists.map(|(port, v6)| self.frontends(service, &annotations, port, v6));
-                all.flat_map(BTreeMap::into_keys).collect()
+                all.flatten().collect()
             }
             Owner::HostPort(key) => {
                 let served = self.pods.backend(key, &self.context.serve).is_some();
-                served.then_some(*key).into_iter().collect()
+                served.then_some((*key, ServiceKind::HostPort)).into_iter().collect()
             }
         }
     }
 
     /// What `owner` asks for, with the rules that hold for it. None: nothing any more.
-    pub(super) fn wishes<'o>(
+    pub(in crate::lb) fn wishes<'o>(
         &self,
         owner: &Owner,
         objects: &'o Objects,

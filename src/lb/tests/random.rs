@@ -193,6 +193,7 @@ fn run(steps: Vec<Step>, targets: u32) -> (World, Kernel) {
                     kernel.balancer.failed(plan);
                     kernel.balancer.retry(&owner);
                 }
+                super::audit::agrees(&kernel);
             }
             Step::Crash(number) => {
                 let plans = kernel.balancer.plan(4);
@@ -208,6 +209,7 @@ fn run(steps: Vec<Step>, targets: u32) -> (World, Kernel) {
         }
     }
     kernel.sync();
+    super::audit::agrees(&kernel);
     (world, kernel)
 }
 
@@ -223,6 +225,7 @@ proptest! {
     #[test]
     fn targets_that_are_reused_are_never_shared(steps in prop::collection::vec(any_step(), 1..40)) {
         let (_, kernel) = run(steps, 12);
+        super::explain::agrees(&kernel);
         let mut used = BTreeSet::new();
         for backend in kernel.tables.backends.values() {
             prop_assert!(used.insert(backend.target));

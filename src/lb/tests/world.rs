@@ -76,6 +76,7 @@ impl World {
         assert_eq!(found, expected);
         self.check_nothing_is_left_over(kernel);
         self.check_addresses(kernel);
+        super::explain::agrees(kernel);
     }
 
     /// Each hostPort that no service has, with its newest pod.

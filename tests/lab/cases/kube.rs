@@ -124,7 +124,7 @@ impl World {
         Self { stage, api, runtime }
     }
 
-    fn set(&self, service: &Service, pod: impl Fn(&Stage) -> &Pod) {
+    pub fn set(&self, service: &Service, pod: impl Fn(&Stage) -> &Pod) {
         for object in service.objects(&[pod(&self.stage)]) {
             self.api.set(object);
         }
@@ -155,7 +155,7 @@ impl World {
         node.start_agent().unwrap();
     }
 
-    fn until_served_by(&self, service: &Service, pod: &str) {
+    pub fn until_served_by(&self, service: &Service, pod: &str) {
         for from in [&self.stage.clients[0].place, &self.stage.lab.node(1).place] {
             self.stage.ask_until(from, "tcp", address(service), |outcome| outcome.is_from(pod));
         }

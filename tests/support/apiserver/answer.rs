@@ -162,7 +162,9 @@ async fn events(
             let store = shared.store.lock().unwrap();
             let new = store.since(resource, seen, &wanted);
             seen = seen.max(new.last().map_or(seen, version_of));
-            batch.extend(new);
+            if !shared.manners.lock().unwrap().loses_events {
+                batch.extend(new);
+            }
             if std::mem::take(&mut bookmark_due) {
                 seen = store.version;
                 let object = resource.bookmark(seen, false);
@@ -235,7 +237,12 @@ fn selector(query: &Query) -> Selector {
             .filter(|part| !part.is_empty())
             .map(|part| part.strip_prefix('!').expect("only `!label` is known").to_owned())
             .collect(),
-        node: fields.map(|f| f.strip_prefix("spec.nodeName=").expect("a known field").to_owned()),
+        fields: fields
+            .into_iter()
+            .flat_map(|all| all.split(','))
+            .map(|part| part.split_once('=').expect("a field and its value"))
+            .map(|(field, value)| (format!("/{}", field.replace('.', "/")), value.to_owned()))
+            .collect(),
     }
 }
 

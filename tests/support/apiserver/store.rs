@@ -163,18 +163,20 @@ fn key(object: &Value) -> Key {
     (text("namespace"), text("name"))
 }
 
-/// The selectors the agent uses: labels that must be absent, and `spec.nodeName`.
+/// The selectors the agent uses: labels that must be absent, and fields as JSON pointers.
 #[derive(Clone, Debug, Default)]
 pub struct Selector {
     pub absent_labels: Vec<String>,
-    pub node: Option<String>,
+    pub fields: Vec<(String, String)>,
 }
 
 impl Selector {
     pub fn matches(&self, object: &Value) -> bool {
         let labels = &object["metadata"]["labels"];
         self.absent_labels.iter().all(|label| labels.get(label).is_none())
-            && self.node.as_deref().is_none_or(|node| object["spec"]["nodeName"] == node)
+            && self.fields.iter().all(|(field, value)| {
+                object.pointer(field).is_some_and(|found| found == value.as_str())
+            })
     }
 
     /// An object that leaves the selection is deleted for this watch, one that enters is added.
