@@ -25,10 +25,12 @@ mod cases {
     mod api;
     mod backends;
     mod churn;
+    mod clients;
     mod configured;
     mod contract;
     mod fire;
     mod health;
+    mod host_ips;
     mod host_ports;
     mod kube;
     mod layout;
@@ -39,6 +41,7 @@ mod cases {
     mod pods;
     mod reach;
     mod restart;
+    mod sctp;
     mod soak;
     mod stage;
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Balancer;
 use super::wishes::Wish;
-use crate::abi::{Addr, SERVICE_SOURCE_RANGES, ServiceKey, ServiceKind, SlotRange};
+use crate::abi::{Addr, SERVICE_SOURCE_RANGES, ServiceKey, ServiceKind};
 use crate::lb::annotations::{Annotations, weight};
 use crate::lb::endpoints::{Candidate, Ranges};
 use crate::lb::list::{List, ListKey};
@@ -109,11 +109,8 @@ impl Balancer {
                 let ranges = self.update(&name, &mut list, &endpoints, &mut plan, &mut record);
                 let serve = &self.context.serve;
                 for (frontend, kind) in frontends {
-                    let mut value = value(&service, &annotations, &list, ranges, kind, serve);
-                    if frontend.vip.ip().is_loopback() {
-                        // The node's own sockets may name it; no packet comes to it honestly.
-                        value.outside = SlotRange::default();
-                    }
+                    let of = (&frontend, kind);
+                    let value = value(&service, &annotations, &list, ranges, of, serve);
                     if value.flags & SERVICE_SOURCE_RANGES != 0 {
                         client_ranges.extend(source_ranges(&service, &list));
                     }
