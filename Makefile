@@ -21,7 +21,7 @@ ROOT_ONLY = @test "$$(id -u)" -eq 0 || { \
 	exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help build cni check test test-kernel test-lab test-vm bench demo lab-up lab-shell lab-down \
+.PHONY: help build cni check test test-kernel test-lab test-upgrade test-vm bench demo lab-up lab-shell lab-down \
 	helm-check fmt vmlinux docs deps-build deps-test deps-vm deps-vmlinux
 
 help: ## List the targets
@@ -70,6 +70,11 @@ test-kernel: deps-test ## One-packet and wire tests against this machine's kerne
 test-lab: deps-test ## The two-node lab (root)
 	$(ROOT_ONLY)
 	$(CARGO) test --locked --test lab
+
+test-upgrade: deps-test ## 100 upgrades and downgrades under load, between builds of two map layouts (root)
+	$(ROOT_ONLY)
+	other=$$(scripts/other-layout) && CULVERT_OTHER=$$other CULVERT_RESTARTS=100 \
+		$(CARGO) test --locked --test lab -- --nocapture restarts_under_load
 
 test-vm: deps-vm cni ## Boot older and newer Debian kernels in QEMU and test there
 	$(CARGO) test --locked --test vm -- --nocapture

@@ -71,6 +71,12 @@ impl Datapath {
         Ok(Self { options, maps, objects, retired, tcx })
     }
 
+    /// Before the first program is swapped: what happened in maps that were replaced while the
+    /// kernel verified the new programs, which takes a second or so.
+    pub fn catch_up(&self) -> Result<(), LoadError> {
+        self.retired.iter().try_for_each(pins::Retired::catch_up)
+    }
+
     pub fn maps(&self) -> &Arc<Maps> {
         &self.maps
     }
@@ -86,7 +92,7 @@ impl Datapath {
     }
 
     /// After all programs were swapped: carries over what the old programs wrote into maps that
-    /// were replaced by ones of another size while the swap went on.
+    /// were replaced by ones of another size or layout while the swap went on.
     pub fn settle(&mut self) -> Result<(), LoadError> {
         for retired in self.retired.drain(..) {
             retired.carry_over()?;

@@ -12,8 +12,8 @@ use std::path::Path;
 
 use culvert::abi::{
     BACKEND_LOCAL, BACKEND_NOT_READY, BACKEND_TERMINATING, SERVICE_AFFINITY, SERVICE_DELEGATE,
-    SERVICE_DSR, SERVICE_HAS_ENDPOINTS, SERVICE_SOURCE_RANGES, SERVICE_SOURCE_RANGES_DENY,
-    ServiceKey, ServiceKind, VIP_CLUSTER_IP, VIP_EXTERNAL, VIP_FOREIGN,
+    SERVICE_DSR, SERVICE_HAS_ENDPOINTS, SERVICE_MAGLEV, SERVICE_SOURCE_RANGES,
+    SERVICE_SOURCE_RANGES_DENY, ServiceKey, ServiceKind, VIP_CLUSTER_IP, VIP_EXTERNAL, VIP_FOREIGN,
 };
 use culvert::k8s::manifests::parse;
 use culvert::lb::{Actual, Balancer, Context, Mode, Selection};
@@ -51,6 +51,7 @@ scenarios!(
     host_ports_have_addresses_families_and_protocols,
     ip_mode_proxy_and_host_names_are_left_to_the_load_balancer,
     local_without_a_local_endpoint_drops_and_without_any_rejects,
+    maglev_tables_follow_weights_and_are_shared_by_equal_endpoints,
     node_hints_come_before_zone_hints,
     not_ready_addresses_that_are_published_count_as_ready,
     one_port_number_serves_each_protocol_by_itself,
@@ -85,7 +86,8 @@ fn dump(yaml: &str, origin: &str) -> String {
         "# loadBalancer.mode: hybrid" => Mode::Hybrid,
         _ => Mode::Snat,
     };
-    let selection = Selection { words: 4096, ..Selection::default() };
+    // Room for two tables of the smallest size.
+    let selection = Selection { words: 1500, ..Selection::default() };
     let mut balancer = Balancer::new(context, 1024).with_selection(selection);
     for object in objects {
         match object {
@@ -101,6 +103,8 @@ fn dump(yaml: &str, origin: &str) -> String {
     }
     let mut tables = Actual::default();
     for plan in balancer.plan(usize::MAX) {
+        let written = plan.tables.iter().map(|table| (table.offset, table.places.clone()));
+        tables.tables.extend(written);
         plan.phases().flatten().for_each(|write| tables.apply(*write));
     }
     problems.extend(balancer.problems());
@@ -127,8 +131,8 @@ fn print(tables: &Actual, problems: &[Problem]) -> String {
                 text.push_str(word);
             }
         }
-        if value.algorithm != 0 {
-            write!(text, " algorithm={}", value.algorithm).unwrap();
+        if value.algorithm == SERVICE_MAGLEV {
+            write!(text, " maglev={}+{}", value.maglev_offset, value.maglev_size).unwrap();
         }
         if value.flags & SERVICE_AFFINITY != 0 {
             write!(text, " affinity={} ticks", value.affinity_timeout).unwrap();
@@ -146,6 +150,15 @@ fn print(tables: &Actual, problems: &[Problem]) -> String {
             if value.flags & flag != 0 {
                 text.push_str(word);
             }
+        }
+        text.push('\n');
+    }
+    for (offset, places) in &tables.tables {
+        // All nodes must choose alike, those of other versions too.
+        write!(text, "TABLE {offset} starts {:?}", &places[..8]).unwrap();
+        for number in 0..=*places.iter().max().unwrap() {
+            let count = places.iter().filter(|place| **place == number).count();
+            write!(text, " {number}:{count}").unwrap();
         }
         text.push('\n');
     }

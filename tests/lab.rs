@@ -25,12 +25,14 @@ mod cases {
     mod api;
     mod backends;
     mod churn;
+    mod clients;
     mod configured;
     mod contract;
     mod dsr;
     mod dsr_path;
     mod fire;
     mod health;
+    mod host_ips;
     mod host_ports;
     mod kube;
     mod layout;
@@ -41,6 +43,7 @@ mod cases {
     mod pods;
     mod reach;
     mod restart;
+    mod sctp;
     mod soak;
     mod stage;
 }

@@ -33,6 +33,10 @@ struct {
 	__uint(map_flags, BPF_F_MMAPABLE);
 } maglev SEC(".maps");
 
+/* Places of the smallest table, and how often that can double. */
+#define MAGLEV_BASE 2999
+#define MAGLEV_DOUBLINGS 6
+
 #define MAGLEV_MUL_1 0x9fb21c651e98df25ULL
 #define MAGLEV_MUL_2 0xd6e8feb86659fd93ULL
 
@@ -60,18 +64,39 @@ static __always_inline __u32 maglev_hash(const struct flow_key *key, bool with_p
 	return hash >> 32;
 }
 
+/*
+ * The place of @hash in a table of @size places. A table grows by linear hashing: the hash names a
+ * place of the largest one, and wherever that was split off from a place that this table does not
+ * have, it is its origin's. src/lb/maglev.rs does the same.
+ */
+static __always_inline __u32 maglev_place(__u32 hash, __u32 size)
+{
+	__u32 place = ((__u64)hash * (MAGLEV_BASE << MAGLEV_DOUBLINGS)) >> 32;
+	__u32 split;
+	int level;
+
+#pragma unroll
+	for (level = MAGLEV_DOUBLINGS; level > 0; level--) {
+		split = (MAGLEV_BASE << (level - 1)) + place / 2;
+		if (place % 2 && split < size)
+			return split;
+		place /= 2;
+	}
+	return place;
+}
+
 /* The number in @range for the sender of @key. False where @service has no table. */
 static __always_inline bool maglev_choose(const struct service *service,
 					  const struct slot_range *range,
 					  const struct flow_key *key, __u32 *number)
 {
 	const struct maglev_slots *slots;
-	__u32 place, index;
+	__u32 hash, place, index;
 
 	if (service->algorithm != SERVICE_MAGLEV || key->zone == ZONE_POD)
 		return false;
-	place = maglev_hash(key, !(service->flags & SERVICE_AFFINITY));
-	place = service->maglev_offset + (((__u64)place * service->maglev_size) >> 32);
+	hash = maglev_hash(key, !(service->flags & SERVICE_AFFINITY));
+	place = service->maglev_offset + maglev_place(hash, service->maglev_size);
 	index = place / 4;
 	slots = bpf_map_lookup_elem(&maglev, &index);
 	if (!slots)

@@ -382,6 +382,7 @@ impl Core {
             endpoints: &self.endpoints,
             totals: self.sync.balancer().totals(),
             targets: self.sync.balancer().targets_in_use(),
+            tables: self.sync.balancer().tables_in_use(),
             pending: self.sync.pending() as u64,
             mechanism: self.datapath.mechanism().name(),
             node_ips: &self.nodes.addresses(&self.config.node_name),

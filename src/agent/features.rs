@@ -7,7 +7,7 @@ use super::acceleration::Acceleration;
 use super::status::{Feature, Features};
 use crate::config::{Algorithm, Config, DsrDispatch, KubeProxyReplacement, LbMode, RoutingMode};
 use crate::datapath::probe::Probe;
-use crate::lb::{self, Context, Forwarding, Selection, Serve};
+use crate::lb::{self, Context, Forwarding, Selection, Serve, maglev};
 
 const LATER: &str = "not in this version";
 
@@ -93,7 +93,11 @@ pub fn of(config: &Config, probe: &Probe, socket_lb: bool, dsr: (Feature, Featur
         dsr_dispatch: dsr.1,
         backend_selection: match config.load_balancer.algorithm {
             Algorithm::Random => Feature::as_requested("Random"),
-            Algorithm::Maglev => Feature::as_requested("Maglev"),
+            Algorithm::Maglev => {
+                let [least, most] = [1, usize::MAX].map(maglev::size);
+                let sizes = format!("Maglev (Table Size: {least} to {most}, by endpoints)");
+                Feature::as_requested(&sizes)
+            }
         },
         session_affinity: Feature::switch(replaces),
         nat46x64: Feature::absent(LATER),
@@ -180,6 +184,10 @@ mod tests {
         assert_eq!(features.host_routing.effective, "Legacy");
         assert_eq!(features.host_routing.reason, "the kernel lacks redirect_neigh");
         assert_eq!(of(&config, &without(&[]), true, dsr()).host_routing.effective, "BPF");
+
+        config.load_balancer.algorithm = Algorithm::Maglev;
+        let chosen = of(&config, &probe, false, dsr()).backend_selection.effective;
+        assert_eq!(chosen, "Maglev (Table Size: 2999 to 191936, by endpoints)");
     }
 
     #[test]

@@ -51,6 +51,8 @@ pub struct Now<'a> {
     pub endpoints: &'a Endpoints,
     pub totals: Totals,
     pub targets: u64,
+    /// Entries of `maglev` that tables take.
+    pub tables: u64,
     pub pending: u64,
     pub mechanism: &'static str,
     pub node_ips: &'a [IpAddr],
@@ -120,6 +122,7 @@ impl Report {
             ("services", now.totals.frontends.iter().sum(), maps.services.max_entries()),
             ("backends", now.totals.backends, maps.backends.max_entries()),
             ("target_state", now.targets, maps.target_state.max_entries()),
+            ("maglev", now.tables, maps.maglev.max_entries()),
             ("flows", self.flows.flows.load(Ordering::Relaxed), maps.flows.max_entries()),
             (
                 "flows_new",

@@ -79,6 +79,7 @@ pub async fn run(config: Config) -> Result<()> {
     let metrics = Arc::new(Metrics::new()?);
     let health = Arc::new(Health::new(config.healthz_timeout));
 
+    datapath.catch_up()?;
     // Sockets and pods find their programs before anything else changes: these are swapped in
     // place and work on what the maps hold.
     let socket_lb = config.socket_lb.enabled

@@ -201,8 +201,8 @@ keys! {
     "bpf.affinitiesMax", "bpf-affinities-max" => bpf.affinities_max;
         "Entries of map `affinities`, one a client of a service port with session affinity"
     "bpf.maglevMax", "bpf-maglev-max" => bpf.maglev_max,
-        auto "8388608 with `loadBalancer.algorithm: maglev`, else 131072";
-        "Entries of map `maglev`, eight bytes each; a service of up to 29 backends takes 750"
+        auto "7900000 with `loadBalancer.algorithm: maglev`, else 131072";
+        "Entries of map `maglev`, eight bytes each; the table of up to 30 backends takes 750, and equal sets share one"
     "flowTimeouts.tcpSyn", "flow-timeouts-tcp-syn" => flow_timeouts.tcp_syn;
         "Life of an unanswered or half-open TCP flow"
     "flowTimeouts.tcpEstablished", "flow-timeouts-tcp-established" =>

@@ -181,7 +181,7 @@ impl Inputs {
         }
         if !given.has("bpf.maglevMax") {
             let all = config.load_balancer.algorithm == Algorithm::Maglev;
-            config.bpf.maglev_max = if all { 8_388_608 } else { 131_072 };
+            config.bpf.maglev_max = if all { 7_900_000 } else { 131_072 };
         }
         if config.debug && !given.has("logLevel") {
             config.log_level = "debug".to_owned();

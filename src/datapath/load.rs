@@ -42,7 +42,7 @@ pub enum Error {
     #[error("cannot use the pin of `{name}`")]
     Pin { name: String, source: io::Error },
 
-    #[error("cannot move the entries of map `{map}` into one of another size")]
+    #[error("cannot move the entries of map `{map}` into its successor")]
     Migrate { map: String, source: io::Error },
 
     #[error(

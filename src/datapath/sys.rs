@@ -10,11 +10,13 @@ use std::ptr;
 
 use libbpf_rs::libbpf_sys as raw;
 
+mod btf;
 mod link;
 mod map;
 mod probe;
 mod window;
 
+pub(super) use btf::{kernel_btf, object_btf, object_types};
 pub(super) use link::{LinkTarget, link_create, link_detach, link_info, link_update, xdp_attached};
 pub(super) use map::{
     Walk, delete, delete_batch, lookup, lookup_batch, map_info, next_key, refused, update,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a service's annotations ask for. A value that cannot be read is said, and changes nothing.
+//! What the annotations of services and slices ask for. A value that cannot be read is said, and changes nothing.
 //!
 //! Each is read under our own prefix and, for people who migrate, under that of Cilium.
 
@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::forwarding::Mode;
 use super::selector::Selector;
 use crate::abi::ServiceKind;
-use crate::model::Service;
+use crate::model::{EndpointSlice, Service};
 
 const PREFIXES: [&str; 2] = ["service.culvert.io/", "service.cilium.io/"];
 
@@ -47,7 +47,7 @@ impl Annotations {
             return (read, faults);
         }
         for (name, take) in TAKE {
-            let Some((key, value)) = find(service, name) else { continue };
+            let Some((key, value)) = find(&service.annotations, name) else { continue };
             if let Err(expected) = take(&mut read, value.trim()) {
                 faults.push(format!(
                     "annotation `{key}: {value}` is not understood and has no effect; write {expected}"
@@ -71,10 +71,35 @@ impl Annotations {
     }
 }
 
+/// Weight of an endpoint whose slice names none, as with Cilium.
+pub(super) const DEFAULT_WEIGHT: u16 = 100;
+
+/// `weight` of a slice: what part of the clients each of its endpoints has against others, where a
+/// Maglev table decides. 0: no new ones, unless no endpoint has a weight.
+///
+/// # Errors
+/// The value cannot be read; the sentence about it.
+pub(super) fn weight(slice: &EndpointSlice) -> Result<u16, String> {
+    let Some((key, value)) = find(&slice.annotations, "weight") else {
+        return Ok(DEFAULT_WEIGHT);
+    };
+    value.trim().parse().map_err(|_| {
+        format!(
+            "annotation `{key}: {value}` of EndpointSlice {} is not understood and has no effect; \
+             write a number up to {}",
+            slice.name,
+            u16::MAX
+        )
+    })
+}
+
 /// The annotation `name`, under our prefix first.
-fn find<'s>(service: &'s Service, name: &str) -> Option<(&'s str, &'s str)> {
+fn find<'a>(annotations: &'a BTreeMap<String, String>, name: &str) -> Option<(&'a str, &'a str)> {
+    if annotations.is_empty() {
+        return None;
+    }
     PREFIXES.iter().find_map(|prefix| {
-        let (key, value) = service.annotations.get_key_value(&format!("{prefix}{name}"))?;
+        let (key, value) = annotations.get_key_value(&format!("{prefix}{name}"))?;
         Some((key.as_str(), value.as_str()))
     })
 }

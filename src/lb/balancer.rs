@@ -334,6 +334,11 @@ impl Balancer {
         self.targets.in_use()
     }
 
+    /// Entries of `maglev` that tables take.
+    pub fn tables_in_use(&self) -> u64 {
+        self.tables.in_use()
+    }
+
     pub fn totals(&self) -> Totals {
         self.totals
     }

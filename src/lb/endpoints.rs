@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use super::annotations::{DEFAULT_WEIGHT, weight};
 use super::balancer::Context;
 use super::topology::Topology;
 use crate::abi::{Addr, BACKEND_LOCAL, BACKEND_NOT_READY, BACKEND_TERMINATING, SlotRange};
@@ -79,6 +80,8 @@ pub(super) struct Candidate {
     pub(super) class: Class,
     pub(super) addr: Addr,
     pub(super) port: u16,
+    /// Its part of the clients against the others', where a Maglev table decides.
+    pub(super) weight: u16,
 }
 
 /// The endpoints of `port` in one family, each once, in slot order.
@@ -88,8 +91,9 @@ pub(super) fn candidates<'a>(
     v6: bool,
     context: &Context,
 ) -> Vec<Candidate> {
-    let mut found: BTreeMap<(Addr, u16), (Class, &Endpoint)> = BTreeMap::new();
+    let mut found: BTreeMap<(Addr, u16), (Class, &Endpoint, u16)> = BTreeMap::new();
     for slice in slices {
+        let weight = weight(slice).unwrap_or(DEFAULT_WEIGHT);
         let targets = slice
             .ports
             .iter()
@@ -102,20 +106,20 @@ pub(super) fn candidates<'a>(
                     continue;
                 };
                 let key = (endpoint.ip.into(), target);
-                let best = found.entry(key).or_insert((class, endpoint));
+                let best = found.entry(key).or_insert((class, endpoint, weight));
                 // Slices that do not agree on its node: as kube-proxy, rather here than nowhere.
                 let better = |class: Class| (class.rank(), class.flags() & BACKEND_LOCAL == 0);
                 if better(class) < better(best.0) {
-                    *best = (class, endpoint);
+                    *best = (class, endpoint, weight);
                 }
             }
         }
     }
-    let ready = found.values().filter(|(class, _)| class.rank() == 0).map(|(_, of)| *of);
+    let ready = found.values().filter(|(class, ..)| class.rank() == 0).map(|(_, of, _)| *of);
     let topology = Topology::of(ready, &context.node, context.zone.as_deref());
-    let candidate = |((addr, port), (class, endpoint)): (_, (Class, _))| {
+    let candidate = |((addr, port), (class, endpoint, weight)): (_, (Class, _, _))| {
         let class = if topology.prefers(endpoint) { class.hinted() } else { class };
-        Candidate { class, addr, port }
+        Candidate { class, addr, port, weight }
     };
     let mut candidates: Vec<Candidate> =
         found.iter().map(|(key, of)| candidate((*key, *of))).collect();

@@ -140,11 +140,11 @@ impl Balancer {
         let (annotations, _) = Annotations::of(service);
         let serve = &self.context().serve;
         let view = |(key, kind): &(ServiceKey, ServiceKind)| {
-            let mut value = value(service, &annotations, list, ranges, *kind, serve);
-            if let Some(written) = self.value_of(owner, key) {
-                // Whether there was room for a table is known from what was written alone.
-                value.algorithm = written.algorithm;
-            }
+            // What is written says most: whether there was room for a table, for one. While a
+            // change waits for its plan it is what will be written.
+            let computed = value(service, &annotations, list, ranges, (key, *kind), serve);
+            let written = self.value_of(owner, key).filter(|_| !self.is_pending(owner));
+            let value = written.unwrap_or(computed);
             let case = Case {
                 service,
                 key: *key,

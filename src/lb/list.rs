@@ -106,7 +106,7 @@ impl List {
                 flags,
                 target: target.index,
                 target_epoch: target.epoch,
-                weight: 1,
+                weight: candidate.weight,
                 pad: 0,
             });
         }

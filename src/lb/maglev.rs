@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Tables that give a client the same backend on every node.
 //!
-//! As in Maglev (Eisenbud et al., NSDI 2016) each backend goes through the table in an order of its
-//! own, all of them in turns, and takes what is free. Here a turn is one place looked at, not one
-//! place taken, and a backend stops at its share with some slack. A place then goes to whoever
-//! comes to it first, which does not depend on the others: when a backend leaves, little but its
-//! own places changes hands. The paper's way moves up to 7 % besides with few backends, this one
-//! less than 1 %.
+//! As in Maglev (Eisenbud et al., NSDI 2016) a packet's hash finds a place in a table, and the
+//! place names a backend. More backends have a larger table. So that a larger table is not another
+//! one, it grows by linear hashing: each new place takes over half of what an old one had, and the
+//! old ones stay as they are.
+//!
+//! Nodes of different versions must choose alike: what changes a table breaks connections during an
+//! upgrade.
+
+mod fill;
 
 use std::hash::Hasher;
 
@@ -15,17 +18,19 @@ use crate::abi::Addr;
 /// Twelve bytes, the same on all nodes.
 pub type Seed = [u8; 12];
 
-/// Table sizes. Primes, so that orders exist, and two more than a multiple of three, so that cubing
-/// permutes. The first holds 10,000 services of ten backends within 64 MB and is large enough for
-/// few backends, whose shares are a matter of luck in a small table.
-const SIZES: [u32; 7] = [2999, 4091, 8171, 16_361, 32_717, 65_519, 131_063];
+/// Places of the smallest table: 10,000 of them take 60 MB, and it is large enough for few
+/// backends, whose shares are a matter of luck in a small table. `MAGLEV_BASE`.
+const BASE: u32 = 2999;
 
-/// Places for each backend, while there is a size that large.
+/// How often the smallest table can double. `MAGLEV_DOUBLINGS`.
+const DOUBLINGS: u32 = 6;
+
+/// Places for each backend: as many backends share the smallest table, and the table grows by as
+/// many with each further one.
 const PLACES: u32 = 100;
 
-/// How far over its share a backend may come, in thousandths for each backend there is, and at most.
-const SLACK: u64 = 6;
-const SLACK_MAX: u64 = 100;
+/// But not so that one in fewer clients than this changes its place.
+const GROWTH: u32 = 300;
 
 /// One backend of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,100 +44,32 @@ pub struct Member {
 
 /// Places of the table for this many backends.
 pub fn size(members: usize) -> u32 {
-    let wanted = u32::try_from(members).unwrap_or(u32::MAX).saturating_mul(PLACES);
-    let largest = SIZES[SIZES.len() - 1];
-    SIZES.into_iter().find(|size| *size >= wanted).unwrap_or(largest)
+    let mut size = BASE;
+    let mut doubled = 2 * BASE;
+    for _ in (BASE.div_ceil(PLACES) as usize)..members {
+        size += (doubled / GROWTH).min(PLACES);
+        if size >= BASE << DOUBLINGS {
+            return BASE << DOUBLINGS;
+        }
+        if size >= doubled {
+            doubled *= 2;
+        }
+    }
+    size
 }
 
 /// The table: at each place the number of a member. Which member that is does not depend on the
 /// order of `members`. There must be one at least, and fewer than 65,536.
 pub fn table(members: &[Member], seed: &Seed) -> Vec<u16> {
-    const FREE: u16 = u16::MAX;
     let size = size(members.len());
-    let mut walkers = walkers(members, seed, size);
-    let heaviest = walkers.iter().map(|walker| walker.weight).max().unwrap_or(1);
-    let mut places = vec![FREE; size as usize];
-    let mut free = size;
-    while free > 0 {
-        for walker in &mut walkers {
-            walker.credit += walker.weight;
-            if walker.credit < heaviest || walker.left == 0 {
-                continue;
-            }
-            walker.credit -= heaviest;
-            let place = &mut places[walker.step(size) as usize];
-            if *place == FREE {
-                *place = walker.number;
-                walker.left -= 1;
-                free -= 1;
-                if free == 0 {
-                    break;
-                }
-            }
+    let mut places = Vec::with_capacity(size as usize);
+    for level in 0..=DOUBLINGS {
+        let room = size as usize - places.len();
+        if room > 0 {
+            places.extend(fill::level(level, members, seed).into_iter().take(room));
         }
     }
     places
-}
-
-/// A member on its way through the table.
-struct Walker {
-    number: u16,
-    weight: u64,
-    /// Turns it has a right to, in `weight`s of the heaviest.
-    credit: u64,
-    /// Places it may still take.
-    left: u64,
-    /// A cubic polynomial over the field of the table's size, by its differences.
-    next: [u32; 4],
-}
-
-impl Walker {
-    fn step(&mut self, size: u32) -> u32 {
-        let [place, first, second, third] = self.next;
-        let add = |a: u32, b: u32| if a + b >= size { a + b - size } else { a + b };
-        self.next = [add(place, first), add(first, second), add(second, third), third];
-        place
-    }
-}
-
-/// In an order that all nodes agree on: it decides between two that come to a place in one turn.
-fn walkers(members: &[Member], seed: &Seed, size: u32) -> Vec<Walker> {
-    let any = members.iter().any(|member| member.weight > 0);
-    let weight = |member: &Member| if any { u64::from(member.weight) } else { 1 };
-    let total: u64 = members.iter().map(weight).sum();
-    let slack = 1000 + (SLACK * members.len() as u64).min(SLACK_MAX);
-    let share = |weight: u64| (u64::from(size) * weight * slack).div_ceil(total * 1000);
-
-    let mut found: Vec<(u64, &Member, Walker)> = (0u16..)
-        .zip(members)
-        .filter(|(_, member)| weight(member) > 0)
-        .map(|(number, member)| {
-            let weight = weight(member);
-            let [order, shift, factor] = [0, 1, 2].map(|salt| digest(member, seed, salt));
-            let next = differences(shift, factor, u64::from(size));
-            let left = share(weight);
-            (order, member, Walker { number, weight, credit: 0, left, next })
-        })
-        .collect();
-    found.sort_by_key(|(order, member, _)| (*order, member.addr, member.port));
-    found.into_iter().map(|(.., walker)| walker).collect()
-}
-
-/// The first value of `factor * (x + shift)^3 + offset`, and its differences of each degree.
-fn differences(shift: u64, factor: u64, size: u64) -> [u32; 4] {
-    let (offset, shift) = ((shift >> 32) % size, shift % size);
-    let factor = factor % (size - 1) + 1;
-    let cube = |x: u64| {
-        let x = (x + shift) % size;
-        (x * x % size * x % size * factor + offset) % size
-    };
-    let mut row = [0, 1, 2, 3].map(cube);
-    for degree in 1..4 {
-        for place in (degree..4).rev() {
-            row[place] = (row[place] + size - row[place - 1]) % size;
-        }
-    }
-    row.map(|value| u32::try_from(value).expect("below the size"))
 }
 
 /// A number of the member's own, the same on every node and in every version.
@@ -183,9 +120,21 @@ pub fn hash(seed: &Seed, client: Addr, client_port: Option<u16>, port: u16, prot
     (hash >> 32) as u32
 }
 
-/// The place of a packet with this hash in a table of `size` places.
+/// The place of a packet with this hash in a table of `size` places, `maglev_place` of
+/// `bpf/lib/maglev.h`.
+///
+/// The hash names a place of the largest table. Wherever that one was split off from a place that
+/// the table does not have, it is its origin's.
 pub fn place(hash: u32, size: u32) -> u32 {
-    ((u64::from(hash) * u64::from(size)) >> 32) as u32
+    let mut place = ((u64::from(hash) * u64::from(BASE << DOUBLINGS)) >> 32) as u32;
+    for level in (1..=DOUBLINGS).rev() {
+        let split = (BASE << (level - 1)) + place / 2;
+        if place % 2 == 1 && split < size {
+            return split;
+        }
+        place /= 2;
+    }
+    place
 }
 
 /// Tells tables apart by what is in them.

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::annotations::DEFAULT_WEIGHT;
 use super::endpoints::{Candidate, Class};
 use super::frontends::{Serve, frontend_name};
 use super::owner::Owner;
@@ -77,6 +78,7 @@ impl Pods {
             class: Class::ReadyLocal,
             addr: newest.addr,
             port: newest.port,
+            weight: DEFAULT_WEIGHT,
         })
     }
 

@@ -56,6 +56,10 @@ impl Space {
         true
     }
 
+    pub(super) fn free_words(&self) -> u64 {
+        self.free.values().map(|length| u64::from(*length)).sum()
+    }
+
     pub(super) fn free(&mut self, offset: u32, size: u32) {
         let (mut start, mut words) = (offset / WORD, size.div_ceil(WORD));
         if let Some((from, length)) = self.free.range(..start).next_back().map(|(s, l)| (*s, *l))

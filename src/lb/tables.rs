@@ -205,6 +205,11 @@ impl Tables {
         true
     }
 
+    /// Entries of the map that are taken.
+    pub(super) fn in_use(&self) -> u64 {
+        u64::from(self.selection.words) - self.space.free_words()
+    }
+
     /// What was adopted, for the last plan that releases it.
     pub(super) fn prune(&mut self) -> Vec<u32> {
         self.adopted.clear();

@@ -32,10 +32,12 @@ pub(super) fn value(
     annotations: &Annotations,
     list: &List,
     ranges: Ranges,
-    kind: ServiceKind,
+    (key, kind): (&ServiceKey, ServiceKind),
     serve: &Serve,
 ) -> Service {
     let (outside, inside) = policies(service, kind);
+    // The node's own sockets may name a loopback address; no packet comes to it honestly.
+    let outside = outside.filter(|_| !key.vip.ip().is_loopback());
     let outside = outside.map(|policy| ranges.under(policy)).unwrap_or_default();
     let inside = ranges.under(inside);
     let mut flags = 0;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Endpoint slices.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -38,6 +39,8 @@ pub struct EndpointSlice {
     pub endpoints: Vec<Endpoint>,
     /// `endpoints.kubernetes.io/last-change-trigger-time`, nanoseconds since the Unix epoch.
     pub triggered: Option<i128>,
+    /// As in [`super::Service`].
+    pub annotations: BTreeMap<String, String>,
 }
 
 impl EndpointSlice {

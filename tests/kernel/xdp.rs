@@ -9,7 +9,7 @@ use crate::support::objects::{TCP, UDP};
 use crate::support::packet::{ACK, Packet, SYN};
 
 pub(super) const XDP_PASS: u32 = 2;
-const XDP_TX: u32 = 3;
+pub(super) const XDP_TX: u32 = 3;
 const XDP_REDIRECT: u32 = 4;
 const SCTP: u8 = 132;
 

@@ -4,7 +4,7 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -38,9 +38,19 @@ impl Outcome {
     }
 }
 
-/// `protocol` is `tcp`, `udp` or `udp-unconnected`; port 0 lets the kernel choose.
+/// `protocol` is `tcp`, `udp`, `udp-unconnected` or `sctp`; port 0 lets the kernel choose.
 pub fn ask(program: &Path, from: &Place, protocol: &str, to: SocketAddr, port: u16) -> Outcome {
-    let mut command = from.command(program);
+    asked(from, from.command(program), protocol, to, port)
+}
+
+/// The same by a process outside the cluster's cgroups: no socket hook sees it, all its packets
+/// are served one by one.
+pub fn ask_unhooked(program: &Path, from: &Place, protocol: &str, to: SocketAddr) -> Outcome {
+    asked(from, Command::new(program), protocol, to, 0)
+}
+
+fn asked(from: &Place, command: Command, protocol: &str, to: SocketAddr, port: u16) -> Outcome {
+    let mut command = command;
     command.args(["ask", protocol, &to.to_string(), &port.to_string()]);
     let output = from.output(&mut command).unwrap();
     serde_json::from_slice(&output.stdout)

@@ -7,6 +7,7 @@
 mod ask;
 mod ask_many;
 mod flood;
+mod sctp;
 mod serve;
 
 use std::io::{self, ErrorKind};

@@ -255,6 +255,7 @@ fn slice(
             .collect(),
         endpoints,
         triggered,
+        annotations: [].into(),
     }
 }
 

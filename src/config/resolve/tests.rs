@@ -23,6 +23,9 @@ fn an_empty_file_gives_the_defaults_of_this_host() {
     assert_eq!(config.cgroup_root, PathBuf::from("/sys/fs/cgroup"));
     assert_eq!(config.socket, PathBuf::from("/run/culvert/culvert.sock"));
     assert_eq!(config.bpf.snat_port_range, PortRange { min: 32768, max: 65535 });
+    assert_eq!(config.bpf.maglev_max, 131_072);
+    let config = file("loadBalancer: {algorithm: maglev}").resolve().unwrap();
+    assert_eq!(config.bpf.maglev_max, 7_900_000);
     assert_eq!(config.warnings, Vec::<String>::new());
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A map whose configured size changed: its entries move into a new one.
+//! A map whose configured size or whose values' layout changed: its entries move into a new one.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,12 +9,12 @@ use std::path::Path;
 
 use libbpf_rs::libbpf_sys as raw;
 
-use super::Layout;
+use super::{Conversion, Layout};
 use crate::datapath::load::Error;
 use crate::datapath::map;
 use crate::datapath::sys::{self, Walk};
 
-/// The former map of a resized one, kept until no program writes to it any more.
+/// The former map of a replaced one, kept until no program writes to it any more.
 #[derive(Debug)]
 pub(in crate::datapath) struct Retired {
     name: String,
@@ -23,18 +23,29 @@ pub(in crate::datapath) struct Retired {
     layout: Layout,
     old_size: u32,
     new_size: u32,
+    /// None: values stay as they are.
+    conversion: Option<Conversion>,
+    /// Bytes of a value of the new map.
+    new_value: usize,
 }
 
 /// Datapath state: what does not fit is forgotten, as it would be by age.
 const FORGETTABLE: &[u32] = &[raw::BPF_MAP_TYPE_LRU_HASH];
 
 impl Retired {
-    pub(super) fn new(name: &str, old: OwnedFd, new: &OwnedFd) -> Result<Self, Error> {
+    pub(super) fn new(
+        name: &str,
+        old: OwnedFd,
+        new: &OwnedFd,
+        conversion: Option<Conversion>,
+    ) -> Result<Self, Error> {
         let failed = |source| Error::Migrate { map: name.to_owned(), source };
         let (layout, old_size) = Layout::of_pin(old.as_fd()).map_err(failed)?;
-        let (_, new_size) = Layout::of_pin(new.as_fd()).map_err(failed)?;
+        let (new_layout, new_size) = Layout::of_pin(new.as_fd()).map_err(failed)?;
         let new = new.try_clone().map_err(failed)?;
-        Ok(Self { name: name.to_owned(), old, new, layout, old_size, new_size })
+        let new_value = new_layout.value as usize;
+        let name = name.to_owned();
+        Ok(Self { name, old, new, layout, old_size, new_size, conversion, new_value })
     }
 
     /// Moves the pin over in one step, so that there is one at any time.
@@ -51,7 +62,8 @@ impl Retired {
             map = self.name,
             from = self.old_size,
             to = self.new_size,
-            "map resized, entries moved"
+            converted = self.conversion.is_some(),
+            "map replaced, entries moved"
         );
         Ok(())
     }
@@ -59,6 +71,15 @@ impl Retired {
     /// Copies every entry into the new map.
     pub(super) fn copy(&self) -> Result<(), Error> {
         self.transfer(0)
+    }
+
+    /// Copies everything once more, as long as no program writes to the new map: what the old
+    /// programs did while the new ones were verified.
+    pub(in crate::datapath) fn catch_up(&self) -> Result<(), Error> {
+        match self.layout.kind {
+            raw::BPF_MAP_TYPE_ARRAY | raw::BPF_MAP_TYPE_PERCPU_ARRAY => Ok(()),
+            _ => self.transfer(0),
+        }
     }
 
     /// Copies what appeared in the old map after [`Self::copy`]; newer entries stay.
@@ -81,19 +102,34 @@ impl Retired {
             let (old, new) = ((self.old.as_fd(), self.old_size), (self.new.as_fd(), self.new_size));
             return map::copy_tables(old, new).map_err(failed);
         }
-        let mut value_size = self.layout.value as usize;
+        let (mut value, mut new_value) = (self.layout.value as usize, self.new_value);
+        let mut cpus = 1;
         if self.layout.kind == raw::BPF_MAP_TYPE_PERCPU_ARRAY {
-            let cpus = crate::datapath::host::possible_cpus().map_err(failed)?;
-            value_size = value_size.next_multiple_of(8) * cpus;
+            cpus = crate::datapath::host::possible_cpus().map_err(failed)?;
+            // As the kernel lays the CPUs' values side by side.
+            (value, new_value) = (value.next_multiple_of(8), new_value.next_multiple_of(8));
         }
-        let sizes = Walk { key: self.layout.key as usize, value: value_size };
+        let sizes = Walk { key: self.layout.key as usize, value: value * cpus };
+        let new_sizes = Walk { value: new_value * cpus, ..sizes };
         let mut value = vec![0; sizes.value];
         let mut lost = 0_u64;
         for key in keys(self.old.as_fd(), sizes).map_err(failed)? {
             if !sys::lookup(self.old.as_fd(), sizes, &key, &mut value).map_err(failed)? {
                 continue;
             }
-            match sys::update(self.new.as_fd(), sizes, &key, &value, flags) {
+            let written = match &self.conversion {
+                None => sys::update(self.new.as_fd(), sizes, &key, &value, flags),
+                Some(conversion) => {
+                    let mut new = Vec::with_capacity(new_sizes.value);
+                    for each in value.chunks_exact(sizes.value / cpus) {
+                        let start = new.len();
+                        new.extend(conversion.apply(each));
+                        new.resize(start + new_value, 0);
+                    }
+                    sys::update(self.new.as_fd(), new_sizes, &key, &new, flags)
+                }
+            };
+            match written {
                 Ok(()) => {}
                 Err(error) => match error.raw_os_error() {
                     Some(libc::EEXIST) => {}

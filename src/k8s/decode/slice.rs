@@ -8,7 +8,7 @@ use ::kube::api::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
 
 use super::{Decoded, Decoder, Error, Fault, HEADLESS, NotOurs};
-use super::{address, label, port, protocol, wire};
+use super::{address, annotations, label, port, protocol, wire};
 use crate::model::{Endpoint, EndpointSlice, Object, ObjectKey, ObjectName, SlicePort};
 
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -53,6 +53,7 @@ pub(super) fn decode(decoder: &mut Decoder, slice: &wire::EndpointSlice) -> Resu
         ports: ports(slice).map_err(|(field, fault)| err(field, fault))?,
         endpoints,
         triggered: triggered(meta),
+        annotations: annotations(meta),
     })))
 }
 

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Balancer;
 use super::wishes::Wish;
-use crate::abi::{Addr, SERVICE_SOURCE_RANGES, ServiceKey, ServiceKind, SlotRange};
-use crate::lb::annotations::Annotations;
+use crate::abi::{Addr, SERVICE_SOURCE_RANGES, ServiceKey, ServiceKind};
+use crate::lb::annotations::{Annotations, weight};
 use crate::lb::endpoints::{Candidate, Ranges};
 use crate::lb::list::{List, ListKey};
 use crate::lb::owner::Owner;
@@ -96,6 +96,7 @@ impl Balancer {
         if let Some((service, wishes)) = self.wishes(&name, &objects) {
             let (annotations, mut faults) = Annotations::of(&service);
             faults.extend(self.context.serve.faults(&service));
+            faults.extend(objects.slices(&service.name).filter_map(|slice| weight(slice).err()));
             faults.extend(self.context.serve.forwarding.fault(&annotations));
             algorithm = annotations.algorithm;
             if !faults.is_empty() {
@@ -109,11 +110,8 @@ impl Balancer {
                 let ranges = self.update(&name, &mut list, &endpoints, &mut plan, &mut record);
                 let serve = &self.context.serve;
                 for (frontend, kind) in frontends {
-                    let mut value = value(&service, &annotations, &list, ranges, kind, serve);
-                    if frontend.vip.ip().is_loopback() {
-                        // The node's own sockets may name it; no packet comes to it honestly.
-                        value.outside = SlotRange::default();
-                    }
+                    let of = (&frontend, kind);
+                    let value = value(&service, &annotations, &list, ranges, of, serve);
                     if value.flags & SERVICE_SOURCE_RANGES != 0 {
                         client_ranges.extend(source_ranges(&service, &list));
                     }

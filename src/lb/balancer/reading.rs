@@ -46,6 +46,11 @@ impl Balancer {
         &self.tables
     }
 
+    /// A change waits for its plan.
+    pub(in crate::lb) fn is_pending(&self, owner: &Owner) -> bool {
+        self.objects.dirty.contains(owner)
+    }
+
     /// What was written for a frontend of `owner`.
     pub(in crate::lb) fn value_of(&self, owner: &Owner, key: &ServiceKey) -> Option<Service> {
         let frontends = &self.records.get(owner)?.frontends;

@@ -134,7 +134,12 @@ impl Case<'_> {
                        cluster (CVE-2020-8554); `externalIPs.servedInside` says otherwise";
             return Some(why.to_owned());
         }
-        let ip = self.asked.filter(|_| is_wildcard(self.key.vip))?;
+        let wildcard = is_wildcard(self.key.vip);
+        let vip = self.key.vip.ip();
+        if !wildcard && vip.is_loopback() && side != Side::Node {
+            return Some(format!("{vip} is every client's own loopback address"));
+        }
+        let ip = self.asked.filter(|_| wildcard)?;
         facts.bars_wildcard(ip, side)
     }
 

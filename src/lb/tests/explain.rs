@@ -357,6 +357,16 @@ fn a_host_port_is_explained_by_its_pod() {
     let port = &found.services[0].ports[0];
     assert_eq!(port.frontends[0].verdicts[0].endpoints, ["10.1.0.7:80"]);
     assert_eq!(port.endpoints[0].node, "here");
+
+    // A hostIP that only the node's own sockets can mean.
+    kernel.balancer.set_pod(pod("q", "10.1.0.8", Some("127.0.0.1"), 9090));
+    kernel.sync();
+    assert_eq!(one(&kernel, "127.0.0.1:9090", NODE).0, Fate::Served);
+    for from in [POD, OUTSIDE] {
+        let (fate, _, why) = one(&kernel, "127.0.0.1:9090", from);
+        assert_eq!(fate, Fate::Passed);
+        assert!(why.contains("own loopback"), "{why}");
+    }
 }
 
 #[test]

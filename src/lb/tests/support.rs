@@ -74,6 +74,7 @@ pub(super) fn slice(of: &str, endpoints: Vec<Endpoint>) -> EndpointSlice {
         ports: vec![SlicePort { name: String::new(), protocol: Protocol::Tcp, port: 8080 }],
         endpoints,
         triggered: None,
+        annotations: Default::default(),
     }
 }
 

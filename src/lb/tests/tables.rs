@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Maglev tables: who shares them, where they lie, and that all nodes choose alike.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::support::{Kernel, endpoint, ip, name, service, slice};
 use crate::abi::{Addr, SERVICE_MAGLEV, SERVICE_RANDOM, Service, ServiceKey};
 use crate::lb::{Algorithm, Selection, maglev};
@@ -53,7 +55,7 @@ fn every_node_gives_a_client_the_same_endpoint() {
     assert_ne!(choices[0].0, choices[1].0, "slots are ordered for each node");
     assert_eq!(choices[0].1, choices[1].1);
     assert_eq!(choices[0].1, choices[2].1);
-    let different: std::collections::BTreeSet<&String> = choices[0].1.iter().collect();
+    let different: BTreeSet<&String> = choices[0].1.iter().collect();
     assert_eq!(different.len(), 9);
 }
 
@@ -92,6 +94,51 @@ fn a_service_says_by_itself_how_its_backends_are_chosen() {
         let key = ServiceKey::new(ip("192.0.2.1").into(), 80, 6);
         assert_eq!(kernel.tables.services[&key].algorithm, found, "{default:?} {own:?}");
     }
+}
+
+#[test]
+fn endpoints_have_the_weight_of_their_slice() {
+    let mut kernel = Kernel::choosing(64, maglev(2 * TABLE), "here");
+    set(&mut kernel, "web", 30080, vec![]);
+    let mut set_slice = |number: u8, annotation: Option<(&str, &str)>| {
+        let mut part = slice("web", vec![endpoint(&format!("10.1.0.{number}"))]);
+        part.name = name(&format!("web-{number}"));
+        part.annotations =
+            annotation.map(|(k, v)| (k.to_owned(), v.to_owned())).into_iter().collect();
+        kernel.balancer.set_slice(part);
+        kernel.sync();
+        let key = ServiceKey::new(Addr::V4_WILDCARD, 30080, 6);
+        let service = value(&kernel, 30080);
+        let mut parts = BTreeMap::new();
+        if service.algorithm == SERVICE_MAGLEV {
+            for place in &*kernel.tables.tables[&service.maglev_offset] {
+                *parts.entry(kernel.outside(key)[usize::from(*place)].clone()).or_insert(0) += 1;
+            }
+        }
+        let inside = kernel.inside(ServiceKey::new(ip("10.96.0.80").into(), 80, 6)).len();
+        let said = kernel.balancer.problems().into_iter().map(|problem| problem.message);
+        (parts.into_values().collect::<Vec<u32>>(), inside, said.collect::<Vec<_>>())
+    };
+    let near = |parts: &[u32], wanted: &[f64]| {
+        parts.len() == wanted.len()
+            && parts.iter().zip(wanted).all(|(part, wanted)| {
+                (f64::from(*part) / f64::from(TABLE * 4) - wanted).abs() < 0.02
+            })
+    };
+    set_slice(1, None);
+    let (parts, ..) = set_slice(2, Some(("service.culvert.io/weight", "300")));
+    assert!(near(&parts, &[0.25, 0.75]), "{parts:?}");
+    let (parts, ..) = set_slice(3, Some(("service.cilium.io/weight", "100")));
+    assert!(near(&parts, &[0.2, 0.6, 0.2]), "{parts:?}");
+
+    let (parts, inside, said) = set_slice(2, Some(("service.cilium.io/weight", "0")));
+    assert!(near(&parts, &[0.5, 0.5]), "{parts:?}");
+    assert_eq!((inside, said), (3, vec![]), "clients inside choose by chance");
+
+    let (parts, _, said) = set_slice(2, Some(("service.cilium.io/weight", "-1")));
+    assert!(near(&parts, &[1.0 / 3.0; 3]), "{parts:?}");
+    let start = "annotation `service.cilium.io/weight: -1` of EndpointSlice default/web-2 is not";
+    assert!(said.len() == 1 && said[0].starts_with(start), "{said:?}");
 }
 
 #[test]
@@ -156,7 +203,24 @@ fn a_service_that_goes_gives_its_table_back() {
     }
 }
 
+/// A tenth of the services in a tenth of the map's default size: tables lie back to back.
 #[test]
-fn ten_thousand_services_of_ten_endpoints_fit_into_64_megabytes() {
-    assert!(u64::from(maglev::size(10).div_ceil(4)) * 8 * 10_000 <= 64_000_000);
+fn ten_thousand_services_of_ten_endpoints_of_their_own_have_room() {
+    const SERVICES: u32 = 10_000 / 10;
+    let mut kernel = Kernel::choosing(1 << 14, maglev(7_900_000 / 10), "here");
+    for number in 0..SERVICES {
+        let of = format!("s{number}");
+        let [_, a, b, c] = number.to_be_bytes();
+        let mut web = service(&of, &[&format!("10.{a}.{b}.{c}")]);
+        web.external_ips = vec![ip(&format!("172.{}.{b}.{c}", 16 + a))];
+        kernel.balancer.set_service(web);
+        let endpoint = |n| endpoint(&format!("100.{}.{b}.{c}", 64 + n));
+        kernel.balancer.set_slice(slice(&of, (0..10).map(endpoint).collect()));
+    }
+    let plans = kernel.balancer.plan(usize::MAX);
+    let offsets: BTreeSet<u32> =
+        plans.iter().flat_map(|plan| &plan.tables).map(|table| table.offset).collect();
+    assert_eq!(offsets.len(), SERVICES as usize);
+    assert!(kernel.balancer.problems().is_empty());
+    assert_eq!(kernel.balancer.tables_in_use(), u64::from(SERVICES * TABLE));
 }

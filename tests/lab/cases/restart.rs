@@ -36,6 +36,10 @@ fn restarts_under_load_lose_no_connection_in_any_mode() {
         let flaws: Vec<_> = talks.into_iter().filter_map(|talk| talk.finish().flaw()).collect();
         assert!(flaws.is_empty(), "{}: {flaws:#?}", mode.name);
         println!("{}: {restarts} restarts, {served} packets served", mode.name);
+        if other.is_some() {
+            let said = std::fs::read_to_string(scene.stage.lab.node(1).log_path()).unwrap();
+            assert!(said.contains("converted=true"), "the two builds' maps look alike: {said}");
+        }
         // Not by another mode.
         assert!(served as usize > 10 * restarts, "{}: {served}", mode.name);
     }

@@ -19,7 +19,7 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(3);
 const PACE: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// `protocol` is `tcp`, `udp` (connected) or `udp-unconnected`. Port 0 lets the kernel choose.
+/// `protocol` is `tcp`, `udp` (connected), `udp-unconnected` or `sctp`. Port 0 lets the kernel choose.
 pub(super) fn once(
     protocol: &str,
     to: SocketAddr,
@@ -33,6 +33,7 @@ pub(super) fn once(
             let text = ask_stream(&mut stream, "once")?;
             Ok(Answer { text, seen: stream.peer_addr()? })
         }
+        "sctp" => super::sctp::ask(to, from_port, timeout),
         _ => {
             let socket = datagram(protocol, to, from_port)?;
             socket.set_read_timeout(Some(timeout))?;

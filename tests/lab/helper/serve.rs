@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The server: one port, TCP and UDP, both families. Answers HTTP too, for `curl`.
+//! The server: one port, TCP, UDP and SCTP, both families. Answers HTTP too, for `curl`.
 
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -8,6 +8,7 @@ use std::thread;
 pub(super) fn serve(name: &str, port: u16) -> io::Result<()> {
     let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
     let (tcp, udp) = (TcpListener::bind(any)?, UdpSocket::bind(any)?);
+    super::sctp::serve(name, port)?;
     println!("listening");
     let named = name.to_owned();
     thread::spawn(move || answer_datagrams(&named, &udp));
