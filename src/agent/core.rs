@@ -365,8 +365,7 @@ impl Core {
         }
         let mut problems = self.sync.problems();
         problems.extend(self.checks.problems());
-        problems.extend(self.nodes.problems());
-        problems.extend(self.dsr.problems());
+        problems.extend(self.nodes.problems().into_iter().chain(self.dsr.problems()));
         problems.extend(self.retries.reasons().map(|(task, reason)| Problem {
             subject: task.subject().to_owned(),
             message: reason.to_owned(),
