@@ -76,7 +76,7 @@ fn main() -> Result<()> {
     for load in 0..LOADS {
         // A world for each case: the flows of one must not fill the caches of the next.
         for (case, results) in cases.iter().zip(&mut results) {
-            let world = World::load()?;
+            let world = World::load(case.path.dispatch())?;
             let prepared = path::prepare(&world, case.path, case.v6, case.bits)
                 .with_context(|| format!("cannot measure `{}`", case.name()))?;
             results.push(

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* bpf_host: external devices. Service traffic from outside, and the way into pods. */
+#define DSR_SENDS 1
+
 #include "lib/common.h"
+#include "lib/dsr_accept.h"
+#include "lib/dsr_unwrap.h"
 #include "lib/fragment_translate.h"
 #include "lib/icmp_error.h"
 #include "lib/pod.h"
@@ -8,11 +12,20 @@
 /* A packet from the wire: flow, then a pod of this node, then a service, then the stack. */
 static __always_inline int enter_node(struct __sk_buff *skb, struct packet *packet, const bool v6)
 {
-	const enum parsed parsed = packet_parse(skb, packet, v6);
 	const __u32 now = clock_ticks();
 	const struct endpoint *endpoint;
+	enum parsed parsed;
 	int done;
 
+	if (CONFIG.dsr_dispatch) {
+		done = dsr_unwrap(skb, packet, v6);
+		if (done != VERDICT_NONE)
+			return done;
+		done = dsr_accept(skb, packet, v6);
+		if (done != VERDICT_NONE)
+			return done;
+	}
+	parsed = packet_parse(skb, packet, v6);
 	if (parsed == PARSED_SHORT)
 		return verdict_drop(DROP_MALFORMED);
 	if (parsed == PARSED_L4) {

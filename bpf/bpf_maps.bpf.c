@@ -12,6 +12,7 @@
 #include "lib/flow.h"
 #include "lib/fragment_hold.h"
 #include "lib/maglev.h"
+#include "lib/nodes.h"
 #include "lib/outcome.h"
 #include "lib/owned.h"
 #include "lib/scratch.h"

@@ -10,19 +10,21 @@ mod config;
 mod endpoint;
 mod event;
 mod flow;
+mod node;
 mod outcome;
 mod service;
 mod sock_nat;
 
 pub use addr::Addr;
 pub use affinity::{Affinity, AffinityKey, Client, SourceRange, SourceRangeKey};
-pub use config::{Config, Settings, TICK_NANOS, ticks};
+pub use config::{Config, DsrDispatch, Settings, TICK_NANOS, ticks};
 pub use endpoint::{
     Endpoint, OWNED_LOOPBACK, OWNED_NODEPORT, Owned, Uplink, VIP_CLUSTER_IP, VIP_EXTERNAL,
     VIP_FOREIGN, Vip, XdpDevice,
 };
 pub use event::{EVENT_DROP, EVENT_TRACE, Event};
 pub use flow::{Flow, FlowKey, FlowKind, Zone, flow_flag, flow_tcp};
+pub use node::{NODE_ADDRESS, NodeAddress, NodeKey};
 pub use outcome::{Counter, Direction, Hook, Outcome};
 pub use service::{
     BACKEND_LOCAL, BACKEND_NOT_READY, BACKEND_TERMINATING, Backend, BackendKey, MaglevSlots,

@@ -7,6 +7,7 @@ pub mod background;
 pub mod checks;
 pub mod command;
 pub mod core;
+pub mod dsr;
 pub mod endpoints;
 pub mod features;
 mod inspect;

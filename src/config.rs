@@ -119,6 +119,10 @@ pub struct LoadBalancer {
     pub algorithm: Algorithm,
     pub acceleration: Acceleration,
     pub dsr_dispatch: DsrDispatch,
+    /// Holds the key that proves a request to come from a node: 32 hexadecimal digits.
+    pub dsr_key_file: Option<PathBuf>,
+    /// Requests carry no proof, and none is asked for.
+    pub dsr_plain: bool,
     /// loadBalancerSourceRanges also guard NodePorts and externalIPs.
     pub source_ranges_all_types: bool,
     /// Values of `spec.loadBalancerClass` whose addresses are ours alone.
@@ -218,6 +222,8 @@ impl Default for Config {
                 algorithm: Algorithm::Random,
                 acceleration: Acceleration::Disabled,
                 dsr_dispatch: DsrDispatch::Opt,
+                dsr_key_file: None,
+                dsr_plain: false,
                 source_ranges_all_types: false,
                 classes: Vec::new(),
             },

@@ -23,6 +23,7 @@ mod balancer;
 mod claims;
 mod endpoints;
 mod explain;
+mod forwarding;
 mod frontends;
 mod health;
 mod host_ports;
@@ -47,6 +48,7 @@ pub use explain::{
     Answer, EndpointView, Explanation, Facts, Fate, FrontendView, PortView, Question, Rule, Side,
     Sockets, Unserved, Verdict,
 };
+pub use forwarding::{Forwarding, Mode};
 pub use frontends::Serve;
 pub use health::HealthCheck;
 pub use owner::Owner;

@@ -2,7 +2,7 @@
 //! Golden scenarios: Kubernetes YAML in, the content of the service maps out.
 //!
 //! `scenarios/NAME.yaml` is what the cluster holds, seen from node `here`; `scenarios/NAME.txt` is
-//! the dump. `UPDATE_GOLDEN=1` writes the dumps anew: read the difference before committing it.
+//! the dump; a first line `# loadBalancer.mode: MODE` is this node's configuration. `UPDATE_GOLDEN=1` writes the dumps anew: read the difference before committing it.
 
 #![allow(clippy::unwrap_used)] // A test says so when it cannot go on.
 
@@ -16,7 +16,7 @@ use culvert::abi::{
     SERVICE_SOURCE_RANGES_DENY, ServiceKey, ServiceKind, VIP_CLUSTER_IP, VIP_EXTERNAL, VIP_FOREIGN,
 };
 use culvert::k8s::manifests::parse;
-use culvert::lb::{Actual, Balancer, Context, Selection};
+use culvert::lb::{Actual, Balancer, Context, Mode, Selection};
 use culvert::model::{Object, Problem, Protocol};
 
 macro_rules! scenarios {
@@ -39,6 +39,7 @@ scenarios!(
     an_external_ip_takes_no_cluster_ip_and_no_load_balancers_address,
     annotations_of_delegation_algorithm_and_forwarding_reach_the_map,
     annotations_say_which_frontends_this_node_serves,
+    hybrid_returns_streams_directly_and_annotations_and_policy_local_differ,
     conflicting_external_ips_go_to_the_first_by_name,
     denied_ranges_and_ranges_for_all_types_are_flagged,
     endpoints_without_a_node_or_a_pod_are_remote,
@@ -79,9 +80,15 @@ fn check(name: &str) {
 
 fn dump(yaml: &str, origin: &str) -> String {
     let (objects, mut problems) = parse(yaml, origin);
+    let mut context = Context::of("here");
+    context.serve.forwarding.mode = match yaml.lines().next().unwrap() {
+        "# loadBalancer.mode: dsr" => Mode::Dsr,
+        "# loadBalancer.mode: hybrid" => Mode::Hybrid,
+        _ => Mode::Snat,
+    };
     // Room for two tables of the smallest size.
     let selection = Selection { words: 1500, ..Selection::default() };
-    let mut balancer = Balancer::new(Context::of("here"), 1024).with_selection(selection);
+    let mut balancer = Balancer::new(context, 1024).with_selection(selection);
     for object in objects {
         match object {
             Object::Service(service) => drop(balancer.set_service(service)),

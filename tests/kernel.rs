@@ -8,6 +8,7 @@
 #[path = "support"]
 mod support {
     pub mod cgroup;
+    pub mod dsr;
     pub mod netns;
     pub mod node;
     pub mod objects;
@@ -25,6 +26,13 @@ mod kernel {
     mod cli;
     mod cni;
     mod datapath;
+    mod dsr;
+    mod dsr_end;
+    mod dsr_ipip;
+    mod dsr_keys;
+    mod dsr_mtu;
+    mod dsr_wire;
+    mod dsr_xdp;
     mod events;
     mod fragments;
     mod fragments_wire;

@@ -28,6 +28,8 @@ mod cases {
     mod clients;
     mod configured;
     mod contract;
+    mod dsr;
+    mod dsr_path;
     mod fire;
     mod health;
     mod host_ips;

@@ -52,6 +52,11 @@ impl Assembler {
         self.push(0x07, register, 0, 0, value);
     }
 
+    /// Subtracts one register from another.
+    pub fn sub(&mut self, register: u8, other: u8) {
+        self.push(0x1f, register, other, 0, 0);
+    }
+
     pub fn and(&mut self, register: u8, value: i32) {
         self.push(0x57, register, 0, 0, value);
     }

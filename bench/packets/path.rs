@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 
 use anyhow::{Context as _, Result, ensure};
+use culvert::abi::DsrDispatch;
 
 use super::frame::{self, ACK, SYN, Tuple};
 use super::raw::{self, Hook, Vary, Wrapper};
@@ -26,10 +27,14 @@ pub enum Path {
     XdpRequest,
     XdpReply,
     XdpNew,
+    DsrRequest,
+    XdpDsrRequest,
+    XdpDsrMarked,
+    XdpIpipRequest,
 }
 
 impl Path {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 14] = [
         Self::SnatRequest,
         Self::SnatReply,
         Self::PodToPod,
@@ -40,6 +45,10 @@ impl Path {
         Self::XdpRequest,
         Self::XdpReply,
         Self::XdpNew,
+        Self::DsrRequest,
+        Self::XdpDsrRequest,
+        Self::XdpDsrMarked,
+        Self::XdpIpipRequest,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -54,6 +63,10 @@ impl Path {
             Self::XdpRequest => "xdp_snat_request_ns",
             Self::XdpReply => "xdp_snat_reply_ns",
             Self::XdpNew => "xdp_snat_new_ns",
+            Self::DsrRequest => "tc_dsr_request_ns",
+            Self::XdpDsrRequest => "xdp_dsr_request_ns",
+            Self::XdpDsrMarked => "xdp_dsr_syn_ns",
+            Self::XdpIpipRequest => "xdp_ipip_request_ns",
         }
     }
 
@@ -64,8 +77,22 @@ impl Path {
 
     pub const fn hook(self) -> Hook {
         match self {
-            Self::XdpRequest | Self::XdpReply | Self::XdpNew => Hook::Driver,
+            Self::XdpRequest
+            | Self::XdpReply
+            | Self::XdpNew
+            | Self::XdpDsrRequest
+            | Self::XdpDsrMarked
+            | Self::XdpIpipRequest => Hook::Driver,
             _ => Hook::Tc,
+        }
+    }
+
+    /// How the LB node dispatches, where the backend answers by itself.
+    pub const fn dispatch(self) -> DsrDispatch {
+        match self {
+            Self::DsrRequest | Self::XdpDsrRequest | Self::XdpDsrMarked => DsrDispatch::Option,
+            Self::XdpIpipRequest => DsrDispatch::Ipip,
+            _ => DsrDispatch::Off,
         }
     }
 
@@ -86,6 +113,8 @@ pub struct Prepared<'w> {
     /// The driver hook leaves the first packet of a flow in each tick to this program.
     keeper: Option<Wrapper>,
     bits: u32,
+    /// Every packet is to carry the DSR option: what the keeper has confirmed is taken back.
+    marks: Option<&'w World>,
 }
 
 impl Prepared<'_> {
@@ -98,7 +127,7 @@ impl Prepared<'_> {
     pub fn keep(&self) -> Result<()> {
         let Some(keeper) = &self.keeper else { return Ok(()) };
         keeper.time(&self.packet, self.ifindex, 20 << self.bits)?;
-        Ok(())
+        self.marks.map_or(Ok(()), World::mark_flows)
     }
 }
 
@@ -113,9 +142,14 @@ enum Side {
 pub fn prepare<'w>(world: &'w World, path: Path, v6: bool, bits: u32) -> Result<Prepared<'w>> {
     let plan = Plan::new(v6)?;
     let (client, client_side, server, server_side) = match path {
-        Path::SnatRequest | Path::SnatReply | Path::XdpRequest | Path::XdpReply => {
-            (plan.client, Side::Wire, plan.node_port(), Side::Wire)
-        }
+        Path::SnatRequest
+        | Path::SnatReply
+        | Path::XdpRequest
+        | Path::XdpReply
+        | Path::DsrRequest
+        | Path::XdpDsrRequest
+        | Path::XdpDsrMarked
+        | Path::XdpIpipRequest => (plan.client, Side::Wire, plan.node_port(), Side::Wire),
         Path::SnatNew | Path::XdpNew => {
             (plan.client, Side::Wire, plan.wide_node_port(), Side::Wire)
         }
@@ -137,6 +171,14 @@ pub fn prepare<'w>(world: &'w World, path: Path, v6: bool, bits: u32) -> Result<
     let mut answer = None;
     for low in 0..1_u16 << bits {
         let port = FIRST_PORT | low;
+        if path.dispatch() != DsrDispatch::Off {
+            // No answer passes here; the first ACK leaves the flow confirmed.
+            for flags in [SYN, ACK] {
+                let (program, ifindex, packet) = arriving(world, client_side, tuple(port), flags)?;
+                raw::run(Hook::Tc, program, &packet, ifindex, 1)?;
+            }
+            continue;
+        }
         let got = connect(world, client_side, server_side, tuple(port))
             .with_context(|| format!("no connection from port {port} on path {path:?}"))?;
         ensure!(
@@ -145,10 +187,11 @@ pub fn prepare<'w>(world: &'w World, path: Path, v6: bool, bits: u32) -> Result<
         );
         answer.get_or_insert(got);
     }
-    let answer = answer.context("at least one flow")?;
-
-    let (side, tuple) =
-        if path.answers() { (server_side, answer) } else { (client_side, tuple(FIRST_PORT)) };
+    let (side, tuple) = if path.answers() {
+        (server_side, answer.context("at least one flow")?)
+    } else {
+        (client_side, tuple(FIRST_PORT))
+    };
     let hook = path.hook();
     let (keeper, ifindex, packet) = arriving(world, side, tuple, ACK)?;
     let port = frame::source_port_offset(&packet) + if path.answers() { 2 } else { 0 };
@@ -161,7 +204,8 @@ pub fn prepare<'w>(world: &'w World, path: Path, v6: bool, bits: u32) -> Result<
             (world.driver_program(), Some(keeper))
         }
     };
-    Ok(Prepared { hook, program, packet, ifindex, vary, keeper, bits })
+    let marks = (path == Path::XdpDsrMarked).then_some(world);
+    Ok(Prepared { hook, program, packet, ifindex, vary, keeper, bits, marks })
 }
 
 /// A SYN whose source port and source address differ each time. A pod's address is its own: only
@@ -174,7 +218,7 @@ fn new_flows<'w>(world: &'w World, hook: Hook, side: Side, tuple: Tuple) -> Resu
     if matches!(side, Side::Wire) {
         vary.push(Vary { offset: frame::source_low_offset(&packet), bits: 16 });
     }
-    Ok(Prepared { hook, program, packet, ifindex, vary, keeper: None, bits: 0 })
+    Ok(Prepared { hook, program, packet, ifindex, vary, keeper: None, bits: 0, marks: None })
 }
 
 /// SYN, SYN-ACK, ACK through the programs. Returns the tuple that the server's packets arrive with.

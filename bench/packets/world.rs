@@ -98,13 +98,13 @@ pub struct World {
 impl World {
     /// Loads everything anew. The caller's thread is in the bench's namespace already, see
     /// [`enter_namespace`].
-    pub fn load() -> Result<Self> {
+    pub fn load(dispatch: abi::DsrDispatch) -> Result<Self> {
         let root = PathBuf::from(format!("/sys/fs/bpf/culvert-bench-{}", std::process::id()));
         let uplink = ifindex("up0")?;
         let pods = [pod("lxc0", 0)?, pod("lxc1", 1)?];
         let datapath = Datapath::open(Options {
             root: root.clone(),
-            config: config(),
+            config: abi::Config { dsr_dispatch: dispatch as u8, ..config() },
             map_sizes: Default::default(),
             programs_off: Default::default(),
             force_clsact: false,
@@ -125,6 +125,17 @@ impl World {
         for v6 in [false, true] {
             world.fill(&Plan::new(v6)?)?;
         }
+        if dispatch != abi::DsrDispatch::Off {
+            let maps = world.datapath.maps();
+            maps.set_dsr_keys([*b"a key for a test", [0; 16]])?;
+            let own: [IpAddr; 2] = ["10.0.0.1".parse()?, "fd00::1".parse()?];
+            maps.set_dsr_sources(own.map(abi::Addr::from))?;
+            let services = &maps.services;
+            for (key, mut service) in services.entries()? {
+                service.flags |= abi::SERVICE_DSR;
+                services.set(&key, &service)?;
+            }
+        }
         Ok(world)
     }
 
@@ -141,6 +152,16 @@ impl World {
     /// What packets meet that leave a pod.
     pub fn pod_program(&self) -> BorrowedFd<'_> {
         self.from_container.as_fd()
+    }
+
+    /// Lets the next packet of each flow carry the DSR option.
+    pub fn mark_flows(&self) -> Result<()> {
+        let flows = &self.datapath.maps().flows;
+        for (key, mut flow) in flows.entries()? {
+            flow.flags |= abi::flow_flag::OPTION;
+            flows.set(&key, &flow)?;
+        }
+        Ok(())
     }
 
     fn fill(&self, plan: &Plan) -> Result<()> {
@@ -333,7 +354,10 @@ fn config() -> abi::Config {
         bpf_host_routing: 1,
         spoof_check: 1,
         external_ips_inside: 1,
-        pad: [0; 1],
+        dsr_dispatch: abi::DsrDispatch::Off as u8,
+        dsr_plain_in: 0,
+        dsr_plain_out: 0,
+        pad: [0; 6],
     }
 }
 

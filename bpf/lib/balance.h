@@ -7,6 +7,7 @@
 #pragma once
 
 #include "choose.h"
+#include "dsr_send.h"
 #include "flow_open.h"
 #include "reject.h"
 #include "rewrite_fragment.h"
@@ -120,6 +121,8 @@ __noinline int balance_open(struct __sk_buff *skb)
 	why = flow_open(skb);
 	if (why)
 		return verdict_drop(why);
+	if (DSR_SENDS && CONFIG.dsr_dispatch && (scratch->forward.flags & FLOW_DSR))
+		return dsr_send_first(skb);
 	return balance_send(skb, scratch);
 }
 

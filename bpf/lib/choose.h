@@ -3,6 +3,7 @@
 #pragma once
 
 #include "affinity.h"
+#include "dsr_option.h"
 #include "maglev.h"
 #include "owned.h"
 #include "report.h"
@@ -126,6 +127,19 @@ static __always_inline bool choose_is_empty(const struct service *service, __u8 
 }
 
 /*
+ * Whether a remote backend is to answer @packet's sender itself. A flow whose first packet cannot
+ * carry the option gets SNAT.
+ */
+static __always_inline bool choose_direct_return(const struct packet *packet,
+						 const struct service *service)
+{
+	const bool v6 = !addr_is_v4(&packet->key.saddr);
+
+	return CONFIG.dsr_dispatch && (service->flags & SERVICE_DSR) && !packet->fragment &&
+	       packet->key.zone == ZONE_WIRE && dsr_has_room(packet, v6) && dsr_ready(v6);
+}
+
+/*
  * Fills scratch->plan for @backend, and the output in scratch->forward. Returns 0 or the drop
  * reason.
  */
@@ -174,6 +188,14 @@ static __always_inline int choose_way(CTX *ctx, struct scratch *scratch,
 	plan->reverse_zone = ZONE_WIRE;
 	if (packet->key.zone == ZONE_POD)
 		return 0;
+	if (choose_direct_return(packet, service)) {
+		plan->flags = FLOW_DSR | FLOW_OPTION;
+		/* The outer source is the node's: the stack would take it for a martian. */
+		if (CONFIG.dsr_dispatch == DSR_IPIP)
+			plan->flags |= FLOW_OWN_SOURCE;
+		forward->flags |= plan->flags;
+		return 0;
+	}
 	uplink = uplink_lookup(forward->ifindex);
 	if (!uplink)
 		return DROP_SNAT_ADDRESS;

@@ -9,6 +9,14 @@
 
 #include "addr.h"
 
+/* How a packet tells the backend's node which service address it was sent to. */
+enum dsr_dispatch {
+	DSR_OFF = 0,	/* no such packet is sent or taken */
+	DSR_OPTION = 1, /* an IPv4 option, an IPv6 destination option */
+	DSR_IPIP = 2,	/* encapsulated as it came in IPv4 or IPv6, to the pod's address */
+	DSR_GENEVE = 3, /* through the Geneve device, in a tunnel option */
+};
+
 /* Set by the agent in each object before load. Ports are in host byte order, times in ticks
  * (clock.h). */
 struct config {
@@ -47,9 +55,12 @@ struct config {
 	/* externalIPs that the node does not own are served to pods and the node too
 	   (CVE-2020-8554). */
 	__u8 external_ips_inside;
-	__u8 pad[1];
+	__u8 dsr_dispatch;  /* enum dsr_dispatch */
+	__u8 dsr_plain_in;  /* take dispatched packets without a tag, from anyone */
+	__u8 dsr_plain_out; /* send the option without a tag, as others read it */
+	__u8 pad[6];
 };
-_Static_assert(sizeof(struct config) == 88, "config is ABI with the agent");
+_Static_assert(sizeof(struct config) == 96, "config is ABI with the agent");
 
 const volatile struct config CONFIG = {};
 
@@ -61,9 +72,17 @@ struct settings {
 	__u32 trace;
 	/* Number of wildcard frontends outside the NodePort range: 0 spares their lookup. */
 	__u32 host_ports;
-	__u32 pad;
+	/* Device for DSR_GENEVE, 0: there is none and such flows get SNAT. */
+	__u32 geneve_ifindex;
+	/* Of the tag in DSR options (dsr_option.h), the same on all nodes: the first signs, either
+	 * is good; zero: none. */
+	__u64 dsr_keys[2][2];
+	/* Outer source of packets dispatched by IPIP and IP6IP6: the node's own addresses, zero
+	 * where it has none. */
+	struct addr dsr_source_v4;
+	struct addr dsr_source_v6;
 };
-_Static_assert(sizeof(struct settings) == 16, "settings is map ABI");
+_Static_assert(sizeof(struct settings) == 80, "settings is map ABI");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

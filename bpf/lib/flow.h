@@ -37,21 +37,22 @@ enum flow_kind {
 		1, /* up the host's stack (a backend in the host's own network, legacy routing) */
 	FLOW_LOCAL = 2,	 /* into the pod behind `ifindex` */
 	FLOW_L2 = 3,	 /* out of `ifindex`, to the next hop's dmac */
-	FLOW_TUNNEL = 4, /* encapsulated to `encap.node` */
-	FLOW_DSR = 5, /* dispatched in `encap.dsr_form`, addresses untouched or so far as the form
-			 says */
+	FLOW_TUNNEL = 4, /* through the tunnel device `ifindex`, to the node that `nodes` says */
 };
 
 enum flow_flag {
 	FLOW_REPLY = 1 << 0,	  /* the direction from the server back to the client */
 	FLOW_HAIRPIN = 1 << 1,	  /* a pod that talks to itself through its service */
 	FLOW_XDP = 1 << 2,	  /* the driver hook may finish it */
-	FLOW_OPTION = 1 << 3,	  /* its next packet carries the DSR option */
+	FLOW_OPTION = 1 << 3,	  /* FLOW_DSR: its next packet carries the DSR option */
 	FLOW_ADDR_ONLY = 1 << 4,  /* ports stay as they are (SCTP) */
 	FLOW_NEW = 1 << 5,	  /* lives in flows_new until the handshake is done */
 	FLOW_NO_MAC = 1 << 6,	  /* l2 is unresolved: the kernel's neighbour code sends it */
 	FLOW_OWN_SOURCE = 1 << 7, /* its source becomes the node's */
 	FLOW_TO_STACK = 1 << 8,	  /* for a proxy of the host's, wherever the destination lies */
+	FLOW_DSR = 1 << 9,	  /* LB node: answers do not come back this way */
+	FLOW_DSR_END = 1 << 10,	  /* backend's node: the request came translated, the answer is
+				     translated here */
 };
 
 /* What one side has sent so far; the lifetime follows from both sides' bits. */
@@ -70,18 +71,10 @@ struct flow {
 	__be16 dport;
 
 	__u32 ifindex;
-	union {
-		struct {
-			__u8 dmac[ETH_ALEN];
-			__u8 smac[ETH_ALEN];
-		} l2;
-		struct {
-			__be32 node;
-			__u32 vni;
-			__u8 dsr_form;
-			__u8 pad[3];
-		} encap;
-	};
+	struct {
+		__u8 dmac[ETH_ALEN];
+		__u8 smac[ETH_ALEN];
+	} l2;
 	__u32 route_epoch; /* of settings when the route was looked up */
 
 	__u32 service;	    /* owner, for counters and explanations */
@@ -102,8 +95,8 @@ struct flow {
 	__u32 last_seen;  /* ticks (clock.h) */
 	__u32 created;
 	__u8 replied; /* UDP: the other side has answered */
-	__u8 pad;
-	__u16 mtu; /* of the output device, 0: not checked */
+	__u8 told;    /* FLOW_DSR: the backend's node has been sent the option */
+	__u16 mtu;    /* of the output device, 0: not checked */
 };
 _Static_assert(sizeof(struct flow) == 96, "flow is map ABI");
 

@@ -24,9 +24,11 @@ static __always_inline __u8 flow_tcp_bits(const struct packet *packet)
 	return bits;
 }
 
-/* Both sides have said FIN, or one said RST. */
+/* Both sides have said FIN, or one said RST; of FLOW_DSR only one side is heard. */
 static __always_inline bool flow_closing(const struct flow *flow)
 {
+	if ((flow->flags & FLOW_DSR) && ((flow->tcp_own | flow->tcp_peer) & FLOW_TCP_FIN))
+		return true;
 	return ((flow->tcp_own | flow->tcp_peer) & FLOW_TCP_RST) ||
 	       (flow->tcp_own & flow->tcp_peer & FLOW_TCP_FIN);
 }

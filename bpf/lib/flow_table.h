@@ -27,6 +27,18 @@ static __always_inline long flow_insert(void *map, const struct flow_key *key,
 static __always_inline void flow_partner_key(const struct flow_key *key, const struct flow *flow,
 					     struct flow_key *partner)
 {
+	/* The request came translated: both directions go by one tuple. */
+	if (flow->flags & FLOW_DSR_END) {
+		*partner = (struct flow_key){
+			.saddr = key->daddr,
+			.daddr = key->saddr,
+			.sport = key->dport,
+			.dport = key->sport,
+			.proto = key->proto,
+			.zone = flow->partner_zone,
+		};
+		return;
+	}
 	*partner = (struct flow_key){
 		.saddr = flow->daddr,
 		.daddr = flow->saddr,
@@ -40,6 +52,8 @@ static __always_inline void flow_partner_key(const struct flow_key *key, const s
 /* Whether @partner turns @key's packets' answers back into what @key expects. */
 static __always_inline bool flow_pairs(const struct flow_key *key, const struct flow *partner)
 {
+	if (partner->flags & FLOW_DSR_END)
+		return partner->partner_zone == key->zone;
 	return addr_equal(&partner->saddr, &key->daddr) &&
 	       addr_equal(&partner->daddr, &key->saddr) && partner->sport == key->dport &&
 	       partner->dport == key->sport;
@@ -156,12 +170,15 @@ static __noinline bool flow_touch_partner(const struct flow_key *key, struct flo
 		other = bpf_map_lookup_elem(&flows_new, &partner);
 	if (other && flow_pairs(key, other)) {
 		other->tcp_peer |= flow->tcp_own;
-		if (flow->flags & FLOW_REPLY)
+		if ((flow->flags & FLOW_REPLY) || flow->replied)
 			other->replied = 1;
 		other->last_seen = now;
 		return true;
 	}
 	if (other && !flow_expired(other, key->proto, now))
+		return false;
+	/* Only an option knows what its answers are to be: the next one says it again. */
+	if ((flow->flags & (FLOW_DSR_END | FLOW_REPLY)) == FLOW_DSR_END)
 		return false;
 
 	if (partner.zone == ZONE_POD) {
@@ -186,8 +203,10 @@ static __noinline bool flow_touch_partner(const struct flow_key *key, struct flo
 	scratch->reverse.last_seen = now;
 	scratch->reverse.created = flow->created;
 	/* Sums of the opposite change. */
-	scratch->reverse.addr_diff = ~flow->addr_diff;
-	scratch->reverse.port_diff = ~flow->port_diff;
+	if (!(flow->flags & FLOW_DSR_END)) {
+		scratch->reverse.addr_diff = ~flow->addr_diff;
+		scratch->reverse.port_diff = ~flow->port_diff;
+	}
 	if (flow->flags & FLOW_NEW)
 		return flow_insert(&flows_new, &partner, &scratch->reverse, BPF_NOEXIST) != -EEXIST;
 	return flow_insert(&flows, &partner, &scratch->reverse, BPF_NOEXIST) != -EEXIST;
@@ -221,7 +240,9 @@ static __always_inline struct flow *flow_keep(const struct packet *packet, struc
 		flow->tcp_own |= bits;
 		tell = true;
 	}
-	if (key->proto != IPPROTO_TCP && (flow->flags & FLOW_REPLY) && !flow->replied) {
+	/* Of FLOW_DSR no answer is seen: who still sends after a tick has had one. */
+	if (key->proto != IPPROTO_TCP && !flow->replied &&
+	    ((flow->flags & FLOW_REPLY) || (flow->told && *ticked))) {
 		flow->replied = 1;
 		tell = true;
 	}
@@ -232,8 +253,9 @@ static __always_inline struct flow *flow_keep(const struct packet *packet, struc
 	}
 	/* A refused connection is not worth a place that only age takes away. */
 	if ((flow->flags & FLOW_NEW) && !flow_closing(flow) &&
-	    (key->proto == IPPROTO_TCP ? (bits & FLOW_TCP_ACK) && flow->tcp_peer
-				       : flow->flags & FLOW_REPLY)) {
+	    (key->proto == IPPROTO_TCP
+		     ? (bits & FLOW_TCP_ACK) && (flow->tcp_peer || flow->told)
+		     : (flow->flags & FLOW_REPLY) || (flow->told && flow->replied))) {
 		flow_promote(key, flow);
 		/* An LRU element may be given away the moment it is deleted. */
 		return flow_find(key, now);

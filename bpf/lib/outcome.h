@@ -25,6 +25,8 @@ enum outcome {
 	OUTCOME_ANSWERED = 4,	/* by the program itself: ARP, neighbour advertisement */
 	OUTCOME_REJECTED = 5,	/* service without endpoints: refused with an ICMP error */
 	OUTCOME_HELD = 6,	/* a fragment that came before its first: it comes in again */
+	OUTCOME_NO_ROOM = 7,	/* out of a device without the DSR option it should have had: the
+				   header has no room for it */
 
 	DROP_FIRST = 16,
 	DROP_MALFORMED = 16, /* headers cut short or contradicting each other */
@@ -44,6 +46,10 @@ enum outcome {
 	DROP_CLUSTER_IP = 29,	  /* a ClusterIP, asked for from outside the cluster */
 	DROP_TOO_BIG = 30,	  /* larger than the next link carries; the sender was told */
 	DROP_TTL = 31,		  /* expired here; the sender was told */
+	DROP_DSR_TAG = 32,	  /* dispatched by somebody who does not know the key */
+	DROP_DSR_MALFORMED = 33,  /* a DSR option or encapsulation that contradicts itself */
+	DROP_DSR_SERVICE = 34,	  /* encapsulated for a pod, but for no service of ours */
+	DROP_DSR_CONFLICT = 35,	  /* the same tuple came through another service address */
 	OUTCOME_MAX = 40,
 };
 

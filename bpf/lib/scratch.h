@@ -24,12 +24,21 @@ struct flow_plan {
 	__u16 flags; /* enum flow_flag */
 };
 
+/* What a DSR option says. */
+struct dsr_mark {
+	struct addr vip;
+	__be16 port;
+	__be16 client_port;
+	__u32 pad;
+};
+
 struct scratch {
 	struct packet packet;
 	struct flow_plan plan;
 	struct flow forward;
 	struct flow reverse;
 	struct flow_key reverse_key;
+	struct dsr_mark mark;
 };
 
 struct {

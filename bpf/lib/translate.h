@@ -2,6 +2,7 @@
 /* The hit path: a packet that has a flow, on the hooks where packets come in. */
 #pragma once
 
+#include "dsr_send.h"
 #include "flow_table.h"
 #include "output.h"
 #include "reject.h"
@@ -19,7 +20,7 @@ static __always_inline bool translate_orphaned(const struct packet *packet, cons
 	if (target_alive(flow->target, flow->target_epoch))
 		return false;
 	if (packet->key.proto == IPPROTO_TCP)
-		return !flow->tcp_peer;
+		return !flow->tcp_peer && !(flow->told && (flow->tcp_own & FLOW_TCP_ACK));
 	return packet->key.proto != IPPROTO_SCTP || !flow->replied;
 }
 
@@ -75,8 +76,17 @@ static __always_inline int translate(struct __sk_buff *skb, struct packet *packe
 		return reject(skb, packet, REJECT_TOO_BIG, flow->mtu);
 	if (packet->ttl <= 1 && !output_by_stack(flow))
 		return reject(skb, packet, REJECT_TTL_EXPIRED, 0);
+	if (DSR_SENDS && CONFIG.dsr_dispatch &&
+	    (flow->flags & (FLOW_DSR | FLOW_REPLY)) == FLOW_DSR) {
+		const int sent = dsr_send(skb, packet, flow, ticked);
+
+		if (sent != VERDICT_NONE)
+			return sent;
+	}
 	if (rewrite_packet(skb, packet, flow, !output_by_stack(flow), v6))
 		return verdict_drop(DROP_REWRITE);
+	if (CONFIG.dsr_dispatch && (packet->tcp_flags & TCP_FLAG_SYN) && dsr_ends_here(flow))
+		dsr_clamp(skb, packet->l4_off, flow->mtu, v6);
 	return output_flow(skb, flow, ticked);
 }
 

@@ -11,6 +11,7 @@
 #include "output.h"
 #include "service.h"
 #include "xdp_device.h"
+#include "xdp_dsr.h"
 #include "xdp_packet.h"
 
 /*
@@ -39,8 +40,8 @@ static __always_inline int xdp_way(const struct xdp_md *ctx, const struct flow *
 /* Whether the driver hook may send what has @flow's rewrite, @len bytes with @ttl. */
 static __always_inline bool xdp_sendable(const struct flow *flow, __u32 len, __u8 ttl)
 {
-	return flow->kind == FLOW_L2 && !(flow->flags & (FLOW_NO_MAC | FLOW_OPTION)) &&
-	       !output_by_stack(flow) && ttl > 1 && (!flow->mtu || len <= flow->mtu);
+	return flow->kind == FLOW_L2 && !(flow->flags & FLOW_NO_MAC) && !output_by_stack(flow) &&
+	       ttl > 1 && len < XDP_GROWS_TOO_MUCH && (!flow->mtu || len <= flow->mtu);
 }
 
 /* Whether bpf_host would do no more with this packet than rewrite and send it. */
@@ -51,24 +52,31 @@ static __always_inline bool xdp_established(const struct packet *packet, const s
 		return false;
 	if (packet->key.proto == IPPROTO_TCP)
 		return !(packet->tcp_flags & (TCP_FLAG_FIN | TCP_FLAG_SYN | TCP_FLAG_RST)) &&
-		       (flow->tcp_own & FLOW_TCP_ACK) && flow->tcp_peer &&
+		       (flow->tcp_own & FLOW_TCP_ACK) && (flow->tcp_peer || flow->told) &&
 		       !(flow->flags & FLOW_NEW);
 	if (flow->flags & FLOW_REPLY)
 		return flow->replied && !(flow->flags & FLOW_NEW);
 	return !flow->target || target_alive(flow->target, flow->target_epoch);
 }
 
-/* Writes @flow into the frame and sends it by @way. Returns the XDP action. */
-static __always_inline int xdp_send(const struct xdp_md *ctx, const struct flow *flow, int way,
-				    __u8 proto, const bool v6)
+/*
+ * Writes @flow into the frame of @packet, an IP packet of @len bytes, and sends it by @way. Returns
+ * the XDP action.
+ */
+static __always_inline int xdp_send(struct xdp_md *ctx, const struct packet *packet,
+				    const struct flow *flow, int way, __u32 len, const bool v6)
 {
-	if (!xdp_rewrite(ctx, flow, proto, v6))
+	if (xdp_growth(flow, packet->key.proto, v6)) {
+		if (!xdp_dispatch(ctx, packet, flow, len, v6))
+			return XDP_PASS;
+	} else if (!xdp_rewrite(ctx, flow, packet->key.proto, 0, v6)) {
 		return XDP_PASS;
+	}
 	return way == XDP_TX ? XDP_TX : bpf_redirect(flow->ifindex, 0);
 }
 
 /* Returns the XDP action, or VERDICT_NONE when @packet has no flow. */
-static __always_inline int xdp_forward(const struct xdp_md *ctx, struct packet *packet, __u32 len,
+static __always_inline int xdp_forward(struct xdp_md *ctx, struct packet *packet, __u32 len,
 				       const bool v6)
 {
 	const struct settings *settings;
@@ -87,10 +95,10 @@ static __always_inline int xdp_forward(const struct xdp_md *ctx, struct packet *
 	packet->service = flow->service;
 	settings = settings_get();
 	if (!settings || !xdp_established(packet, flow, clock_ticks(), settings->route_epoch) ||
-	    !xdp_sendable(flow, len, packet->ttl))
+	    !xdp_sendable(flow, len + xdp_growth(flow, packet->key.proto, v6), packet->ttl))
 		return XDP_PASS;
 	way = xdp_way(ctx, flow);
 	if (way == XDP_PASS)
 		return XDP_PASS;
-	return xdp_send(ctx, flow, way, packet->key.proto, v6);
+	return xdp_send(ctx, packet, flow, way, len, v6);
 }

@@ -17,7 +17,29 @@
  */
 #define XDP_SERVICE_FLAGS                                                                          \
 	(SERVICE_HAS_ENDPOINTS | SERVICE_AFFINITY | SERVICE_SOURCE_RANGES |                        \
-	 SERVICE_SOURCE_RANGES_DENY | SERVICE_DELEGATE)
+	 SERVICE_SOURCE_RANGES_DENY | SERVICE_DELEGATE | SERVICE_DSR)
+
+/* Opens the flow of @packet that scratch->plan and @forward describe, and sends it. */
+static __always_inline int xdp_open_way(struct xdp_md *ctx, const struct packet *packet,
+					struct flow *forward, __u32 len, const bool v6)
+{
+	const __u32 growth = xdp_growth(forward, packet->key.proto, v6);
+	int way;
+
+	if (!xdp_sendable(forward, len + growth, packet->ttl))
+		return XDP_PASS;
+	way = xdp_way(ctx, forward);
+	if (way == XDP_PASS)
+		return XDP_PASS;
+	if (growth && packet->key.proto == IPPROTO_TCP && forward->mtu &&
+	    !xdp_clamp(ctx, forward->mtu, dsr_overhead(v6), v6))
+		return XDP_PASS;
+	/* It is, unless the frame has no room in front: then bpf_host's packet will say so. */
+	forward->told = !!growth;
+	if (flow_open(ctx))
+		return XDP_PASS;
+	return xdp_send(ctx, packet, forward, way, len, v6);
+}
 
 /* Opens the flow of @packet, which has none, and sends it. Returns the XDP action. */
 static __always_inline int xdp_open(struct xdp_md *ctx, const struct packet *packet, __u32 len)
@@ -26,7 +48,6 @@ static __always_inline int xdp_open(struct xdp_md *ctx, const struct packet *pac
 	const struct backend *backend;
 	struct scratch *scratch;
 	struct flow *forward;
-	int way;
 
 	if (!service || service->kind == SERVICE_CLUSTER_IP ||
 	    (service->flags & ~XDP_SERVICE_FLAGS) || endpoint_lookup(&packet->key.daddr))
@@ -43,12 +64,8 @@ static __always_inline int xdp_open(struct xdp_md *ctx, const struct packet *pac
 	if (choose_way(ctx, scratch, service, backend))
 		return XDP_PASS;
 	forward = &scratch->forward;
-	if (!xdp_sendable(forward, len, packet->ttl))
-		return XDP_PASS;
-	way = xdp_way(ctx, forward);
-	if (way == XDP_PASS || flow_open(ctx))
-		return XDP_PASS;
+	/* Both are the same function with another constant: sizes and offsets stay known. */
 	if (addr_is_v4(&packet->key.saddr))
-		return xdp_send(ctx, forward, way, packet->key.proto, false);
-	return xdp_send(ctx, forward, way, packet->key.proto, true);
+		return xdp_open_way(ctx, packet, forward, len, false);
+	return xdp_open_way(ctx, packet, forward, len, true);
 }

@@ -115,13 +115,13 @@ static __always_inline void xdp_checksum(__sum16 *check, const struct flow *flow
 }
 
 /*
- * Makes the frame, which xdp_parse() has passed, carry @flow's rewrite and its MACs, one hop
- * further. Returns false, with nothing written, where it cannot.
+ * Makes the frame, which xdp_parse() has passed and which begins at @at, carry @flow's rewrite and
+ * its MACs, one hop further. Returns false, with nothing written, where it cannot.
  */
 static __always_inline bool xdp_rewrite(const struct xdp_md *ctx, const struct flow *flow,
-					__u8 proto, const bool v6)
+					__u8 proto, const __u32 at, const bool v6)
 {
-	void *data = xdp_data(ctx), *end = xdp_data_end(ctx);
+	void *data = xdp_data(ctx) + at, *end = xdp_data_end(ctx);
 	void *l4 = data + xdp_l4_off(v6);
 
 	if (l4 + sizeof(struct udphdr) > end)

@@ -16,6 +16,20 @@ pub fn ticks(duration: Duration) -> u32 {
     u32::try_from(duration.as_nanos().div_ceil(u128::from(TICK_NANOS))).unwrap_or(u32::MAX)
 }
 
+/// How a packet tells the backend's node which service address it was sent to, `enum dsr_dispatch`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum DsrDispatch {
+    /// No such packet is sent or taken.
+    Off = 0,
+    /// An IPv4 option, an IPv6 destination option.
+    Option = 1,
+    /// Encapsulated as it came in IPv4 or IPv6, to the pod's address.
+    Ipip = 2,
+    /// Through the device [`Settings::geneve_ifindex`], in a tunnel option.
+    Geneve = 3,
+}
+
 /// `CONFIG` in the `.rodata` of each program object. Ports in host byte order, times in ticks,
 /// booleans as 0 or 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -42,7 +56,13 @@ pub struct Config {
     pub bpf_host_routing: u8,
     pub spoof_check: u8,
     pub external_ips_inside: u8,
-    pub pad: [u8; 1],
+    /// [`DsrDispatch`] as a number.
+    pub dsr_dispatch: u8,
+    /// Take dispatched packets without a tag, from anyone.
+    pub dsr_plain_in: u8,
+    /// Send the option without a tag, as others read it.
+    pub dsr_plain_out: u8,
+    pub pad: [u8; 6],
 }
 
 /// The one value of map `settings`.
@@ -56,7 +76,13 @@ pub struct Settings {
     pub trace: u32,
     /// Wildcard frontends outside the NodePort range.
     pub host_ports: u32,
-    pub pad: u32,
+    /// The Geneve device that DSR uses, 0 when there is none.
+    pub geneve_ifindex: u32,
+    /// Of the tag in DSR options, the same on all nodes: the first signs, either is good; zero: none.
+    pub dsr_keys: [[u8; 16]; 2],
+    /// Outer source of packets dispatched by IPIP: the node's own addresses, zero where it has none.
+    pub dsr_source_v4: Addr,
+    pub dsr_source_v6: Addr,
 }
 
 same_layout!(
@@ -83,7 +109,14 @@ same_layout!(
         bpf_host_routing,
         spoof_check,
         external_ips_inside,
+        dsr_dispatch,
+        dsr_plain_in,
+        dsr_plain_out,
         pad
     ]
 );
-same_layout!(Settings, types::settings, [route_epoch, trace, host_ports, pad]);
+same_layout!(
+    Settings,
+    types::settings,
+    [route_epoch, trace, host_ports, geneve_ifindex, dsr_keys, dsr_source_v4, dsr_source_v6]
+);

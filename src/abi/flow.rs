@@ -25,7 +25,6 @@ pub enum FlowKind {
     Local = 2,
     L2 = 3,
     Tunnel = 4,
-    Dsr = 5,
 }
 
 /// Bits of [`Flow::flags`], `enum flow_flag`.
@@ -39,6 +38,10 @@ pub mod flow_flag {
     pub const NO_MAC: u16 = 1 << 6;
     pub const OWN_SOURCE: u16 = 1 << 7;
     pub const TO_STACK: u16 = 1 << 8;
+    /// LB node: answers do not come back this way.
+    pub const DSR: u16 = 1 << 9;
+    /// Backend's node: the request came translated, the answer is translated here.
+    pub const DSR_END: u16 = 1 << 10;
 }
 
 /// Bits of [`Flow::tcp_own`] and [`Flow::tcp_peer`], `enum flow_tcp`.
@@ -84,7 +87,7 @@ pub struct Flow {
     pub sport: U16,
     pub dport: U16,
     pub ifindex: u32,
-    /// The C union of `l2` {dmac, smac} and `encap`.
+    /// `l2`: destination and source MAC of the next hop.
     pub output: [u8; 12],
     pub route_epoch: u32,
     pub service: u32,
@@ -102,7 +105,7 @@ pub struct Flow {
     pub last_seen: u32,
     pub created: u32,
     pub replied: u8,
-    pub pad: u8,
+    pub told: u8,
     /// Of the output device, 0 when it is not checked.
     pub mtu: u16,
 }
@@ -132,7 +135,7 @@ same_layout!(
         last_seen,
         created,
         replied,
-        pad,
+        told,
         mtu
     ]
 );

@@ -87,6 +87,7 @@ mod numbers {
         OUTCOME_ANSWERED from outcome,
         OUTCOME_REJECTED from outcome,
         OUTCOME_HELD from outcome,
+        OUTCOME_NO_ROOM from outcome,
         DROP_FIRST from outcome,
         DROP_MALFORMED from outcome,
         DROP_SPOOFED from outcome,
@@ -104,6 +105,10 @@ mod numbers {
         DROP_CLUSTER_IP from outcome,
         DROP_TOO_BIG from outcome,
         DROP_TTL from outcome,
+        DROP_DSR_TAG from outcome,
+        DROP_DSR_MALFORMED from outcome,
+        DROP_DSR_SERVICE from outcome,
+        DROP_DSR_CONFLICT from outcome,
     );
 }
 
@@ -131,6 +136,7 @@ named! {
         Answered = OUTCOME_ANSWERED => "answered",
         Rejected = OUTCOME_REJECTED => "rejected",
         Held = OUTCOME_HELD => "held",
+        NoRoom = OUTCOME_NO_ROOM => "no_room_for_option",
         DropMalformed = DROP_MALFORMED => "malformed",
         DropSpoofed = DROP_SPOOFED => "spoofed_source",
         DropNoLocal = DROP_NO_LOCAL => "no_local_endpoint",
@@ -147,6 +153,10 @@ named! {
         DropClusterIp = DROP_CLUSTER_IP => "cluster_ip_from_outside",
         DropTooBig = DROP_TOO_BIG => "too_big",
         DropTtl = DROP_TTL => "ttl_expired",
+        DropDsrTag = DROP_DSR_TAG => "dsr_tag",
+        DropDsrMalformed = DROP_DSR_MALFORMED => "dsr_malformed",
+        DropDsrService = DROP_DSR_SERVICE => "dsr_no_service",
+        DropDsrConflict = DROP_DSR_CONFLICT => "dsr_conflict",
     }
 }
 

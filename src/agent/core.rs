@@ -14,6 +14,7 @@ use tokio::task::block_in_place;
 use super::Command;
 use super::acceleration::Acceleration;
 use super::checks::Checks;
+use super::dsr::{Dsr, InKernel};
 use super::endpoints::{Conflist, Endpoints};
 use super::features;
 use super::inspect::Observers;
@@ -56,6 +57,8 @@ pub struct Core {
     pub endpoints: Endpoints,
     pub uplinks: Uplinks,
     pub acceleration: Acceleration,
+    pub dsr: Dsr,
+    pub dsr_kernel: InKernel,
     pub nodes: Nodes,
     /// None: connected UDP sockets outlive their backend here.
     pub reaper: Option<Reaper>,
@@ -130,6 +133,10 @@ impl Core {
         self.metrics.event(kind.name(), action);
         self.observers.note(&change);
         let listed = matches!(change, Change::Listed(..));
+        // Before the services themselves: they are planned with it.
+        if kind == Kind::Service && self.dsr.learn(&change) {
+            self.dsr_changed();
+        }
         self.relisted |= listed;
         if listed {
             self.listed.insert(kind);
@@ -171,7 +178,8 @@ impl Core {
         let node = self.nodes.get(&this);
         let zone = node.and_then(|node| node.zone()).map(Arc::from);
         let labels = node.map(|node| node.labels.clone()).unwrap_or_default();
-        self.sync.set_context(Context { zone, labels, ..features::context(&self.config) });
+        let context = features::context(&self.config, self.dsr.forwarding());
+        self.sync.set_context(Context { zone, labels, ..context });
         self.health.node_leaving(self.nodes.leaving(&this));
         self.endpoints.set_pod_cidrs(self.nodes.pod_cidrs(&this));
         let node_ips = self.nodes.addresses(&this);
@@ -181,6 +189,18 @@ impl Core {
             changed
         });
         self.retries.now(Task::Routes);
+        self.retries.now(Task::Dsr);
+    }
+
+    fn dsr_changed(&mut self) {
+        let mut context = self.sync.balancer().context().clone();
+        context.serve.forwarding = self.dsr.forwarding();
+        // Before a frontend tells the programs to use it.
+        if let Err(error) = self.datapath.maps().set_dsr_keys(self.dsr.keys()) {
+            tracing::warn!(%error, "cannot write the key of direct server return");
+        }
+        self.sync.set_context(context);
+        self.retries.now(Task::Dsr);
     }
 
     fn command(&mut self, command: Command, view: &View) {
@@ -252,6 +272,7 @@ impl Core {
                 if first {
                     self.retries.now(Task::DetachOthers);
                 }
+                self.retries.now(Task::Dsr);
                 self.retries.now(Task::Routes);
                 // In one go: a device that waits for its driver hook is not ready meanwhile.
                 let now = Instant::now();
@@ -260,6 +281,10 @@ impl Core {
             Task::Acceleration => {
                 let now = Instant::now();
                 block_in_place(|| self.acceleration.step(view, &self.datapath, now))?;
+            }
+            Task::Dsr => {
+                let this = &self.config.node_name;
+                self.dsr_kernel.apply(&self.dsr, &self.nodes, this, view, &self.datapath).await?;
             }
             Task::Routes => {
                 let direct = self.config.routing_mode == RoutingMode::Native
@@ -270,7 +295,8 @@ impl Core {
             Task::DetachOthers => {
                 let pods = self.endpoints.devices();
                 let uplinks = view.uplinks.values().map(|uplink| uplink.name.clone());
-                self.datapath.detach_others(&pods.chain(uplinks).collect())?;
+                let kept = pods.chain(uplinks).chain(self.dsr.device());
+                self.datapath.detach_others(&kept.collect())?;
                 // By now no program of an earlier agent is left to write into replaced maps.
                 self.datapath.settle()?;
             }
@@ -323,6 +349,9 @@ impl Core {
     }
 
     fn publish(&mut self, source: &SourceStatus, view: &View) {
+        if self.dsr.reread() {
+            self.dsr_changed();
+        }
         let waiting = self.waiting_for(view);
         let cni = self.cni_obstacle(&waiting);
         if cni.is_none() && self.config.cni.install && !self.cni_installed {
@@ -336,6 +365,7 @@ impl Core {
         let mut problems = self.sync.problems();
         problems.extend(self.checks.problems());
         problems.extend(self.nodes.problems());
+        problems.extend(self.dsr.problems());
         problems.extend(self.retries.reasons().map(|(task, reason)| Problem {
             subject: task.subject().to_owned(),
             message: reason.to_owned(),
@@ -348,6 +378,7 @@ impl Core {
             view,
             attached: self.uplinks.attached(),
             acceleration: &self.acceleration,
+            dsr: &self.dsr,
             pod_cidrs: self.nodes.pod_cidrs(&self.config.node_name),
             endpoints: &self.endpoints,
             totals: self.sync.balancer().totals(),

@@ -5,14 +5,14 @@ use anyhow::{Result, ensure};
 
 use super::acceleration::Acceleration;
 use super::status::{Feature, Features};
-use crate::config::{Algorithm, Config, KubeProxyReplacement, LbMode, RoutingMode};
+use crate::config::{Algorithm, Config, DsrDispatch, KubeProxyReplacement, LbMode, RoutingMode};
 use crate::datapath::probe::Probe;
-use crate::lb::{self, Context, Selection, Serve, maglev};
+use crate::lb::{self, Context, Forwarding, Selection, Serve, maglev};
 
 const LATER: &str = "not in this version";
 
 /// What the choice of frontends and endpoints depends on, but for the zone.
-pub fn context(config: &Config) -> Context {
+pub fn context(config: &Config, forwarding: Forwarding) -> Context {
     let replaces = config.kube_proxy_replacement != KubeProxyReplacement::False;
     let range = config.node_port.range;
     let serve = Serve {
@@ -21,6 +21,7 @@ pub fn context(config: &Config) -> Context {
         host_ports: replaces && config.host_port,
         source_ranges_all_types: config.load_balancer.source_ranges_all_types,
         classes: config.load_balancer.classes.clone(),
+        forwarding,
     };
     Context { serve, ..Context::of(&config.node_name) }
 }
@@ -54,6 +55,14 @@ pub fn check(config: &Config, probe: &Probe) -> Result<()> {
         probe.kernel,
         missing.join(", ")
     );
+    ensure!(
+        config.load_balancer.mode == LbMode::Snat
+            || config.load_balancer.dsr_dispatch != DsrDispatch::Geneve
+            || probe.has("geneve"),
+        "kernel {} lacks Geneve, which `loadBalancer.dsrDispatch: geneve` needs; choose another, or \
+         `kubeProxyReplacement: partial` to do without",
+        probe.kernel
+    );
     Ok(())
 }
 
@@ -62,8 +71,8 @@ pub fn bpf_host_routing(probe: &Probe) -> bool {
     probe.missing(&["fib lookup", "redirect_neigh", "redirect_peer"]).is_empty()
 }
 
-/// `socket_lb`: its programs are attached.
-pub fn of(config: &Config, probe: &Probe, socket_lb: bool) -> Features {
+/// `socket_lb`: its programs are attached. `dsr`: what [`super::dsr::Dsr::features`] says.
+pub fn of(config: &Config, probe: &Probe, socket_lb: bool, dsr: (Feature, Feature)) -> Features {
     let replaces = config.kube_proxy_replacement != KubeProxyReplacement::False;
     let served = |on: bool| Feature::switch(replaces && on);
     Features {
@@ -80,7 +89,8 @@ pub fn of(config: &Config, probe: &Probe, socket_lb: bool) -> Features {
         } else {
             "Full"
         }),
-        mode: mode(config),
+        mode: dsr.0,
+        dsr_dispatch: dsr.1,
         backend_selection: match config.load_balancer.algorithm {
             Algorithm::Random => Feature::as_requested("Random"),
             Algorithm::Maglev => {
@@ -120,14 +130,6 @@ fn replacement(config: &Config, socket_lb: bool) -> Feature {
     }
 }
 
-fn mode(config: &Config) -> Feature {
-    match config.load_balancer.mode {
-        LbMode::Snat => Feature::as_requested("SNAT"),
-        LbMode::Dsr => Feature::instead("DSR", "SNAT", LATER),
-        LbMode::Hybrid => Feature::instead("Hybrid", "SNAT", LATER),
-    }
-}
-
 fn host_routing(config: &Config, probe: &Probe) -> Feature {
     if config.bpf.host_legacy_routing {
         return Feature::as_requested("Legacy");
@@ -154,6 +156,10 @@ mod tests {
         probe
     }
 
+    fn dsr() -> (Feature, Feature) {
+        (Feature::as_requested("SNAT"), Feature::as_requested("IPIP"))
+    }
+
     #[test]
     fn true_needs_everything_and_partial_says_what_is_off() {
         let probe = without(&["socket storage", "redirect_neigh", "tcx"]);
@@ -162,17 +168,25 @@ mod tests {
         assert!(error.contains("needs: socket storage; use `partial`"), "{error}");
         check(&config, &without(&["redirect_neigh", "tcx"])).unwrap();
 
+        let mut geneve = Config::default();
+        geneve.load_balancer.mode = LbMode::Hybrid;
+        check(&geneve, &without(&["geneve"])).unwrap();
+        geneve.load_balancer.dsr_dispatch = DsrDispatch::Geneve;
+        check(&geneve, &without(&[])).unwrap();
+        let error = check(&geneve, &without(&["geneve"])).unwrap_err().to_string();
+        assert!(error.contains("`loadBalancer.dsrDispatch: geneve`"), "{error}");
+
         config.kube_proxy_replacement = KubeProxyReplacement::Partial;
         check(&config, &probe).unwrap();
-        let features = of(&config, &probe, false);
+        let features = of(&config, &probe, false, dsr());
         assert_eq!(features.kube_proxy_replacement.reason, "without socket load balancing");
         assert_eq!(features.socket_lb.effective, "Disabled");
         assert_eq!(features.host_routing.effective, "Legacy");
         assert_eq!(features.host_routing.reason, "the kernel lacks redirect_neigh");
-        assert_eq!(of(&config, &without(&[]), true).host_routing.effective, "BPF");
+        assert_eq!(of(&config, &without(&[]), true, dsr()).host_routing.effective, "BPF");
 
         config.load_balancer.algorithm = Algorithm::Maglev;
-        let chosen = of(&config, &probe, false).backend_selection.effective;
+        let chosen = of(&config, &probe, false, dsr()).backend_selection.effective;
         assert_eq!(chosen, "Maglev (Table Size: 2999 to 191936, by endpoints)");
     }
 

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use anyhow::Result;
 use ipnet::IpNet;
 
+use crate::abi::{NODE_ADDRESS, NodeAddress, NodeKey};
 use crate::datapath::netlink::{Route, Routes, View};
 use crate::model::{AddressKind, Change, Kind, Node, Object, ObjectKey, Problem};
 use crate::route::{self, NextHop, OnLink, Table, Write};
@@ -67,6 +68,34 @@ impl Nodes {
 
     pub fn pod_cidrs(&self, name: &str) -> &[IpNet] {
         self.get(name).map_or(&[], |node| &node.pod_cidrs)
+    }
+
+    /// Every node has been told.
+    pub const fn listed(&self) -> bool {
+        self.listed
+    }
+
+    /// What map `nodes` should hold; None while the nodes are not known. An address that two nodes
+    /// claim is the first one's.
+    pub fn table(&self) -> Option<BTreeMap<NodeKey, NodeAddress>> {
+        if !self.listed {
+            return None;
+        }
+        let mut table = BTreeMap::new();
+        for name in self.nodes.keys() {
+            let addresses = self.addresses(name);
+            for ip in &addresses {
+                let value = NodeAddress { addr: (*ip).into(), flags: NODE_ADDRESS, pad: 0 };
+                table.entry(NodeKey::new((*ip).into())).or_insert(value);
+            }
+            for cidr in self.pod_cidrs(name) {
+                let same = |ip: &&IpAddr| ip.is_ipv6() == cidr.addr().is_ipv6();
+                let Some(ip) = addresses.iter().find(same).or(addresses.first()) else { continue };
+                let value = NodeAddress { addr: (*ip).into(), flags: 0, pad: 0 };
+                table.entry(NodeKey::new(*cidr)).or_insert(value);
+            }
+        }
+        Some(table)
     }
 
     /// The node is about to go: load balancers shall choose another.
@@ -185,6 +214,32 @@ mod tests {
         assert!(nodes.change(list("a")), "listed as it was before");
         assert!(nodes.change(Change::Removed(ObjectKey::Node("n2".to_owned()))));
         assert!(!nodes.change(Change::Removed(ObjectKey::Node("n2".to_owned()))));
+    }
+
+    #[test]
+    fn each_node_is_reached_at_its_address_of_the_family_and_its_pods_behind_it() {
+        let mut nodes = Nodes::default();
+        assert_eq!(nodes.table(), None, "an earlier agent's entries stay");
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        let Object::Node(mut n1) = node("n1", "a") else { panic!() };
+        let address = |kind, text| crate::model::NodeAddress { kind, ip: ip(text) };
+        n1.addresses = vec![
+            address(AddressKind::External, "192.0.2.1"),
+            address(AddressKind::Internal, "10.0.0.1"),
+            address(AddressKind::Internal, "fd00::1"),
+        ];
+        n1.pod_cidrs = ["10.1.1.0/24", "fd01::/64"].map(|cidr| cidr.parse().unwrap()).into();
+        nodes.change(Change::Listed(Kind::Node, vec![Object::Node(n1), node("bare", "a")]));
+        let table = nodes.table().unwrap();
+        let found = |net: &str| {
+            let value = table.get(&NodeKey::new(net.parse().unwrap())).unwrap();
+            (value.addr.ip(), value.flags)
+        };
+        assert_eq!(table.len(), 5);
+        assert_eq!(found("192.0.2.1/32"), (ip("192.0.2.1"), NODE_ADDRESS));
+        assert_eq!(found("fd00::1/128"), (ip("fd00::1"), NODE_ADDRESS));
+        assert_eq!(found("10.1.1.0/24"), (ip("10.0.0.1"), 0));
+        assert_eq!(found("fd01::/64"), (ip("fd00::1"), 0));
     }
 
     #[test]

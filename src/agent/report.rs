@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::acceleration::Acceleration;
 use super::background::FlowCounts;
+use super::dsr::Dsr;
 use super::endpoints::Endpoints;
 use super::status::{self, Status};
 use super::uplinks::Attached;
@@ -45,6 +46,7 @@ pub struct Now<'a> {
     pub view: &'a View,
     pub attached: &'a BTreeMap<String, Attached>,
     pub acceleration: &'a Acceleration,
+    pub dsr: &'a Dsr,
     pub pod_cidrs: &'a [IpNet],
     pub endpoints: &'a Endpoints,
     pub totals: Totals,
@@ -83,8 +85,10 @@ impl Report {
         for device in &mut status.devices {
             let (word, problem) = now.acceleration.of_device(&device.name);
             (device.acceleration, device.acceleration_problem) = (word.into(), problem.into());
+            device.dsr_mtu = now.dsr.request_mtu(device.mtu);
         }
         status.features.xdp_acceleration = now.acceleration.feature();
+        (status.features.mode, status.features.dsr_dispatch) = now.dsr.features();
         status.pod_cidrs = now.pod_cidrs.iter().map(IpNet::to_string).collect();
         status.endpoints = now
             .endpoints
@@ -190,6 +194,8 @@ fn devices(
             problem: problem.unwrap_or_default(),
             acceleration: String::new(),
             acceleration_problem: String::new(),
+            mtu: uplink.mtu,
+            dsr_mtu: None,
         }
     };
     view.uplinks.iter().map(device).collect()

@@ -13,6 +13,7 @@ use super::acceleration::Acceleration;
 use super::background;
 use super::checks::Checks;
 use super::core::{Core, Inputs};
+use super::dsr::{Dsr, InKernel};
 use super::endpoints::{Endpoints, Settings};
 use super::features;
 use super::inspect::Observers;
@@ -99,7 +100,9 @@ pub async fn run(config: Config) -> Result<()> {
     let acceleration = Acceleration::new(config.load_balancer.acceleration);
     acceleration.start(&datapath)?;
     let uplinks = Uplinks::adopt(&maps)?;
-    let context = features::context(&config);
+    let dsr = Dsr::new(&config, &probe, maps.dsr_keys()?)?;
+    maps.set_dsr_keys(dsr.keys())?;
+    let context = features::context(&config, dsr.forwarding());
     let selection = features::selection(&config);
     let sync = ServiceSync::adopt(Arc::clone(&maps), context, selection, &uplinks.targets())?;
     let settings = Settings {
@@ -128,7 +131,7 @@ pub async fn run(config: Config) -> Result<()> {
         node_name: config.node_name.clone(),
         kernel: probe.kernel.clone(),
         started: report::unix_seconds(),
-        features: features::of(&config, &probe, socket_lb),
+        features: features::of(&config, &probe, socket_lb, dsr.features()),
         node_port: config.node_port.range.into(),
         annotations: crate::lb::obeyed_annotations().collect(),
         cgroup_root: config.cgroup_root.display().to_string(),
@@ -184,6 +187,8 @@ pub async fn run(config: Config) -> Result<()> {
         endpoints,
         uplinks,
         acceleration,
+        dsr,
+        dsr_kernel: InKernel::open()?,
         nodes: Nodes::new(native),
         reaper,
         routes,

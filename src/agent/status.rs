@@ -159,6 +159,8 @@ pub struct Features {
     pub socket_lb_coverage: Feature,
     /// `SNAT`, `DSR` or `Hybrid`.
     pub mode: Feature,
+    /// `IP Option/Extension`, `IPIP` or `Geneve`.
+    pub dsr_dispatch: Feature,
     /// `Random`, or `Maglev (Table Size: N)`.
     pub backend_selection: Feature,
     pub session_affinity: Feature,
@@ -182,13 +184,14 @@ pub struct Features {
 
 impl Features {
     /// Every feature with the name that `culvert status` gives it.
-    pub fn all(&self) -> [(&'static str, &Feature); 20] {
+    pub fn all(&self) -> [(&'static str, &Feature); 21] {
         [
             ("KubeProxyReplacement", &self.kube_proxy_replacement),
             ("Socket LB", &self.socket_lb),
             ("Socket LB Tracing", &self.socket_lb_tracing),
             ("Socket LB Coverage", &self.socket_lb_coverage),
             ("Mode", &self.mode),
+            ("DSR Dispatch Mode", &self.dsr_dispatch),
             ("Backend Selection", &self.backend_selection),
             ("Session Affinity", &self.session_affinity),
             ("NAT46/64 Support", &self.nat46x64),
@@ -244,6 +247,13 @@ pub struct Device {
     /// Why it is not better, where it was asked for.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub acceleration_problem: String,
+    /// Bytes of an IP packet.
+    #[serde(default)]
+    pub mtu: u32,
+    /// The largest request that fits when it leaves here by direct server return, IPv4 first. None
+    /// where none does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dsr_mtu: Option<[u32; 2]>,
 }
 
 /// How far map content is behind the sources.

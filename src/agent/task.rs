@@ -6,6 +6,7 @@
 pub(super) enum Task {
     Network,
     Acceleration,
+    Dsr,
     Routes,
     DetachOthers,
     CniConfiguration,
@@ -16,6 +17,7 @@ impl Task {
         match self {
             Self::Network => "network devices",
             Self::Acceleration => "XDP acceleration",
+            Self::Dsr => "direct server return",
             Self::Routes => "routes to pods",
             Self::DetachOthers => "devices that are no longer ours",
             Self::CniConfiguration => "CNI configuration",

@@ -10,7 +10,7 @@ use super::error::Hint;
 use super::output;
 use super::paths::Paths;
 use crate::datapath;
-use crate::datapath::netlink::Routes;
+use crate::datapath::netlink::{GENEVE_DEVICE, Geneve, Routes};
 use crate::serve::keeper;
 
 #[derive(Debug, clap::Args)]
@@ -43,7 +43,12 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
         .with_context(|| format!("cannot clean up below `{}`", places.bpf_root.display()))?;
     let routes = block_on(async { Ok(Routes::open()?.clear().await?) })
         .context("cannot remove the routes to other nodes' pods")?;
+    let geneve = block_on(async { Ok(Geneve::open()?.remove().await?) })
+        .with_context(|| format!("cannot remove device `{GENEVE_DEVICE}`"))?;
     let mut text = String::new();
+    if geneve {
+        text.push_str(&format!("removed device {GENEVE_DEVICE}\n"));
+    }
     if kept {
         text.push_str("stopped the keeper of health check ports\n");
     }

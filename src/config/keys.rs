@@ -120,14 +120,25 @@ keys! {
     "hostPort.enabled", "host-port-enabled" => host_port;
         "Serve `hostPort` of pods; the CNI plugin `portmap` is then not needed"
     "loadBalancer.mode", "load-balancer-mode" => load_balancer.mode;
-        "How requests reach backends on other nodes; this version has `snat`"
+        "How requests from outside reach backends on other nodes: with the node's address (`snat`), or \
+         with the client's, and the backend's node answers the client itself (`dsr`); `hybrid` is `dsr` for \
+         TCP and SCTP and `snat` for UDP. Annotation `service.culvert.io/forwarding-mode` says it for one \
+         service"
     "loadBalancer.algorithm", "load-balancer-algorithm" => load_balancer.algorithm;
         "How a backend is chosen for clients outside the cluster: `random`, or `maglev`, which gives \
          a client the same one on every node"
     "loadBalancer.acceleration", "load-balancer-acceleration" => load_balancer.acceleration;
         "Whether the driver hook (XDP) of external devices serves: on each (`native`) or where it can"
     "loadBalancer.dsrDispatch", "load-balancer-dsr-dispatch" => load_balancer.dsr_dispatch;
-        "How a direct server return request names its service; without effect in mode `snat`"
+        "How a request by direct server return names its service: in an IP option or extension header \
+         (`opt`), or in a packet around it (`ipip`, `geneve`); all nodes alike"
+    "loadBalancer.dsrKeyFile", "load-balancer-dsr-key-file" => load_balancer.dsr_key_file,
+        auto "the UID of Service `default/kubernetes`";
+        "File with the key by which a node knows the other nodes' requests by direct server return: 32 \
+         hexadecimal digits, the same on every node; read again when it changes"
+    "loadBalancer.dsrPlain", "load-balancer-dsr-plain" => load_balancer.dsr_plain;
+        "Send and accept requests by direct server return that carry no proof of their origin: whoever \
+         reaches a node can then have its pods answer in any service's name"
     "loadBalancer.sourceRangesAllTypes", "load-balancer-source-ranges-all-types" =>
         load_balancer.source_ranges_all_types;
         "loadBalancerSourceRanges also guard NodePorts and externalIPs of their service"

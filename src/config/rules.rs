@@ -120,6 +120,36 @@ const RULES: &[Rule] = &[
         why: "a port needs the host that it belongs to",
     },
     Rule {
+        keys: ["loadBalancer.mode", "kubeProxyReplacement"],
+        broken: |c, _| {
+            c.load_balancer.mode != LbMode::Snat
+                && c.kube_proxy_replacement == KubeProxyReplacement::False
+        },
+        why: "`false` leaves clients outside to kube-proxy",
+    },
+    Rule {
+        keys: ["loadBalancer.mode", "routingMode"],
+        broken: |c, _| {
+            c.load_balancer.mode != LbMode::Snat
+                && c.routing_mode == RoutingMode::Tunnel
+                && c.load_balancer.dsr_dispatch != DsrDispatch::Geneve
+        },
+        why: "in a tunnel only `loadBalancer.dsrDispatch: geneve` can name the service",
+    },
+    Rule {
+        keys: ["loadBalancer.mode", "loadBalancer.dsrKeyFile"],
+        broken: |c, _| {
+            let keyed = c.load_balancer.dsr_key_file.is_some() || c.load_balancer.dsr_plain;
+            c.load_balancer.mode != LbMode::Snat && c.manifests.is_some() && !keyed
+        },
+        why: "without an API server the nodes have nothing in common to make a key from; give one",
+    },
+    Rule {
+        keys: ["loadBalancer.dsrPlain", "loadBalancer.dsrKeyFile"],
+        broken: |c, _| c.load_balancer.dsr_plain && c.load_balancer.dsr_key_file.is_some(),
+        why: "plain requests carry no proof that a key could make",
+    },
+    Rule {
         keys: ["bpf.flowsNewMax", "bpf.flowsMax"],
         broken: |c, _| c.bpf.flows_new_max > c.bpf.flows_max,
         why: "there cannot be more half-open flows than flows",
@@ -137,14 +167,8 @@ struct Missing {
     asked: fn(&Config) -> bool,
 }
 
-const MISSING: &[Missing] = &[
-    Missing { key: "loadBalancer.mode", asked: |c| c.load_balancer.mode != LbMode::Snat },
-    Missing {
-        key: "loadBalancer.dsrDispatch",
-        asked: |c| c.load_balancer.dsr_dispatch != DsrDispatch::Opt,
-    },
-    Missing { key: "routingMode", asked: |c| c.routing_mode != RoutingMode::Native },
-];
+const MISSING: &[Missing] =
+    &[Missing { key: "routingMode", asked: |c| c.routing_mode != RoutingMode::Native }];
 
 /// A size that must lie between 1 and `max`.
 struct Bound {
@@ -172,14 +196,6 @@ const MTU: std::ops::RangeInclusive<u32> = 1280..=65_535;
 
 /// Refuses what contradicts itself and what this version cannot do.
 pub(super) fn check(config: &Config, given: &Given) -> Result<(), Error> {
-    for missing in MISSING {
-        if (missing.asked)(config) {
-            return Err(Error::NotSupported {
-                key: missing.key.to_owned(),
-                value: shown(missing.key, config),
-            });
-        }
-    }
     for bound in BOUNDS {
         let value = (bound.value)(config);
         if !(1..=bound.max).contains(&value) {
@@ -195,6 +211,14 @@ pub(super) fn check(config: &Config, given: &Given) -> Result<(), Error> {
         if (rule.broken)(config, given) {
             let [first, second] = rule.keys.map(|key| format!("{key}: {}", shown(key, config)));
             return Err(Error::Combination { first, second, why: rule.why });
+        }
+    }
+    for missing in MISSING {
+        if (missing.asked)(config) {
+            return Err(Error::NotSupported {
+                key: missing.key.to_owned(),
+                value: shown(missing.key, config),
+            });
         }
     }
     Ok(())

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use super::{Config, KubeProxyReplacement};
+use super::{Config, DsrDispatch, KubeProxyReplacement};
 use crate::abi::{self, ticks};
 
 impl Config {
@@ -32,7 +32,16 @@ impl Config {
             bpf_host_routing: (bpf_host_routing && !self.bpf.host_legacy_routing).into(),
             spoof_check: self.bpf.source_check.into(),
             external_ips_inside: self.external_ips_inside.into(),
-            pad: [0; 1],
+            // Also where this node sends none: the others may.
+            dsr_dispatch: match self.load_balancer.dsr_dispatch {
+                _ if !replaces => abi::DsrDispatch::Off,
+                DsrDispatch::Opt => abi::DsrDispatch::Option,
+                DsrDispatch::Ipip => abi::DsrDispatch::Ipip,
+                DsrDispatch::Geneve => abi::DsrDispatch::Geneve,
+            } as u8,
+            dsr_plain_in: self.load_balancer.dsr_plain.into(),
+            dsr_plain_out: self.load_balancer.dsr_plain.into(),
+            pad: [0; 6],
         }
     }
 }
@@ -51,6 +60,9 @@ mod tests {
         ("nodePort.range", "30000,60000"),
         ("nodePort.bindProtection", "false"),
         ("externalIPs.servedInside", "true"),
+        ("loadBalancer.dsrDispatch", "ipip"),
+        ("loadBalancer.dsrDispatch", "geneve"),
+        ("loadBalancer.dsrPlain", "true"),
         ("socketLB.enabled", "false"),
         ("socketLB.hostNamespaceOnly", "true"),
         ("bpf.hostLegacyRouting", "true"),

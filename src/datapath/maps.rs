@@ -9,8 +9,8 @@ use super::map::{Error, Map, PerCpu, TableMap};
 use super::pins;
 use crate::abi::{
     Addr, Affinity, AffinityKey, Backend, BackendKey, Client, Counter, Endpoint, Flow, FlowKey,
-    Hook, Outcome, Owned, Service, ServiceKey, Settings, SourceRange, SourceRangeKey, TargetState,
-    Uplink, Vip, XdpDevice,
+    Hook, NodeAddress, NodeKey, Outcome, Owned, Service, ServiceKey, Settings, SourceRange,
+    SourceRangeKey, TargetState, Uplink, Vip, XdpDevice,
 };
 
 /// The maps that user space reads or writes.
@@ -26,6 +26,7 @@ pub struct Maps {
     pub clients: Map<u64, Client>,
     pub source_ranges: Map<SourceRangeKey, SourceRange>,
     pub maglev: TableMap,
+    pub nodes: Map<NodeKey, NodeAddress>,
     pub uplinks: Map<u32, Uplink>,
     pub xdp_devices: Map<u32, XdpDevice>,
     pub flows: Map<FlowKey, Flow>,
@@ -65,6 +66,7 @@ impl Maps {
             clients: typed!(Map, "clients"),
             source_ranges: typed!(Map, "source_ranges"),
             maglev: typed!(TableMap, "maglev"),
+            nodes: typed!(Map, "nodes"),
             uplinks: typed!(Map, "uplinks"),
             xdp_devices: typed!(Map, "xdp_devices"),
             flows: typed!(Map, "flows"),
@@ -103,6 +105,28 @@ impl Maps {
 
     pub fn set_host_ports(&self, count: u32) -> Result<(), Error> {
         self.change_settings(|settings| settings.host_ports = count)
+    }
+
+    /// The keys that dispatched requests are known by, as [`crate::abi::Settings::dsr_keys`].
+    pub fn dsr_keys(&self) -> Result<[[u8; 16]; 2], Error> {
+        Ok(self.settings.get(&0)?.unwrap_or_default().dsr_keys)
+    }
+
+    pub fn set_dsr_keys(&self, keys: [[u8; 16]; 2]) -> Result<(), Error> {
+        self.change_settings(|settings| settings.dsr_keys = keys)
+    }
+
+    /// Where encapsulated requests come from, IPv4 first.
+    pub fn set_dsr_sources(&self, [v4, v6]: [Addr; 2]) -> Result<(), Error> {
+        self.change_settings(|settings| {
+            settings.dsr_source_v4 = v4;
+            settings.dsr_source_v6 = v6;
+        })
+    }
+
+    /// The device for [`crate::abi::DsrDispatch::Geneve`], 0: none.
+    pub fn set_geneve(&self, ifindex: u32) -> Result<(), Error> {
+        self.change_settings(|settings| settings.geneve_ifindex = ifindex)
     }
 
     /// Read-modify-write: only the agent writes `settings`, from one task.

@@ -14,12 +14,14 @@ use thiserror::Error;
 use crate::abi::{Addr, Owned};
 
 mod devices;
+mod geneve;
 mod message;
 mod routes;
 mod state;
 mod watch;
 
 pub use devices::DevicePattern;
+pub use geneve::{DEVICE as GENEVE_DEVICE, Geneve};
 pub use routes::{PROTOCOL, Route, Routes};
 pub use watch::watch;
 
@@ -34,6 +36,9 @@ pub enum Error {
 
     #[error("the kernel stopped reporting changes of the network")]
     Closed,
+
+    #[error("cannot {action} device `{device}`")]
+    Device { action: &'static str, device: &'static str, source: std::io::Error },
 
     #[error("cannot {action} the route to {route}")]
     Route { action: &'static str, route: Route, source: std::io::Error },

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 mod btf;
 mod checks;
+mod link;
 mod table;
 
 pub use checks::has_tcx;

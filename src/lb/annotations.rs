@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use super::forwarding::Mode;
 use super::selector::Selector;
 use crate::abi::ServiceKind;
 use crate::model::{EndpointSlice, Service};
@@ -18,13 +19,6 @@ pub enum Algorithm {
     Random,
     /// The same one for a client on every node.
     Maglev,
-}
-
-/// `forwarding-mode`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Forwarding {
-    Snat,
-    Dsr,
 }
 
 /// The annotations of one service, as read.
@@ -41,7 +35,7 @@ pub(super) struct Annotations {
     /// `lb-algorithm`; None: as configured.
     pub(super) algorithm: Option<Algorithm>,
     /// `forwarding-mode`; None: as configured.
-    pub(super) forwarding: Option<Forwarding>,
+    pub(super) forwarding: Option<Mode>,
 }
 
 impl Annotations {
@@ -154,7 +148,7 @@ const TAKE: [(&str, Take); 7] = [
         Ok(())
     }),
     ("forwarding-mode", |read, value| {
-        let words = [("snat", Forwarding::Snat), ("dsr", Forwarding::Dsr)];
+        let words = [("snat", Mode::Snat), ("dsr", Mode::Dsr)];
         read.forwarding = Some(word(value, &words, "`snat` or `dsr`")?);
         Ok(())
     }),

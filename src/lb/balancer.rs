@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::adopt::Adopted;
 use super::claims::Claims;
+use super::forwarding::Forwarding;
 use super::frontends::{Serve, frontend_name};
 use super::host_ports::HostPortCount;
 use super::objects::Objects;
@@ -41,6 +42,7 @@ impl Context {
             host_ports: true,
             source_ranges_all_types: false,
             classes: Vec::new(),
+            forwarding: Forwarding::default(),
         };
         Self { node: node.into(), zone: None, labels: BTreeMap::new(), serve }
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use std::ops::RangeInclusive;
 
+use super::forwarding::Forwarding;
 use crate::abi::{Addr, ServiceKey, ServiceKind};
 use crate::model::{Protocol, Service, ServicePort, ServiceType};
 
@@ -22,6 +23,7 @@ pub struct Serve {
     /// Values of `spec.loadBalancerClass` whose load balancers leave the address to us. An address
     /// of any other class may have ports that we know nothing of.
     pub classes: Vec<String>,
+    pub forwarding: Forwarding,
 }
 
 impl Serve {

@@ -5,6 +5,7 @@ mod annotations;
 mod audit;
 mod claims;
 mod explain;
+mod forwarding;
 mod health;
 mod host_ports;
 mod random;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::annotations::{Annotations, Forwarding};
+use super::annotations::Annotations;
 use super::endpoints::Ranges;
 use super::frontends::Serve;
 use super::list::List;
@@ -53,13 +53,11 @@ pub(super) fn value(
             flags |= SERVICE_SOURCE_RANGES_DENY;
         }
     }
-    if kind != ServiceKind::ClusterIp && kind != ServiceKind::HostPort {
-        if annotations.delegate {
-            flags |= SERVICE_DELEGATE;
-        }
-        if annotations.forwarding == Some(Forwarding::Dsr) {
-            flags |= SERVICE_DSR;
-        }
+    if kind != ServiceKind::ClusterIp && kind != ServiceKind::HostPort && annotations.delegate {
+        flags |= SERVICE_DELEGATE;
+    }
+    if serve.forwarding.is_dsr(service, annotations, kind, list.key.protocol) {
+        flags |= SERVICE_DSR;
     }
     Service {
         id: list.id,

@@ -102,4 +102,7 @@ pub struct Service {
     pub distribution: Option<TrafficDistribution>,
     /// Annotations under our own prefix and those of systems people migrate from, verbatim.
     pub annotations: BTreeMap<String, String>,
+    /// Of `default/kubernetes`, the API server itself: its UID. Every node of the cluster sees it, and
+    /// nobody outside.
+    pub cluster: Option<String>,
 }

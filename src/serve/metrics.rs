@@ -112,6 +112,8 @@ metrics! {
     map_entries: IntGaugeVec = int_gauges("culvert_map_entries" by "map"; "Entries in use");
     map_max_entries: IntGaugeVec = int_gauges("culvert_map_max_entries" by "map";
         "Entries that fit");
+    request_mtu: IntGaugeVec = int_gauges("culvert_request_mtu_bytes" by "device" "ip_family";
+        "Largest request to another node's backend that fits through the device, with what direct server return adds");
     verifier: IntGaugeVec = int_gauges("culvert_verifier_instructions" by "program";
         "Instructions that the verifier walked through at load");
 

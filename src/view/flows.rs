@@ -88,6 +88,8 @@ fn flags(bits: u16) -> Vec<String> {
         (flow_flag::NO_MAC, "no-mac"),
         (flow_flag::OWN_SOURCE, "own-source"),
         (flow_flag::TO_STACK, "to-stack"),
+        (flow_flag::DSR, "dsr"),
+        (flow_flag::DSR_END, "dsr-end"),
     ]
     .into_iter()
     .filter(|(bit, _)| bits & bit != 0)

@@ -120,7 +120,7 @@ impl Wires {
 }
 
 /// Lets a device receive what another's driver hook sends: attaches one that serves nothing.
-fn pass_all(ns: &NetNs, device: &str) -> Objects {
+pub(super) fn pass_all(ns: &NetNs, device: &str) -> Objects {
     const OTHERS: [&str; 17] = [
         "connect4",
         "connect6",
@@ -149,7 +149,7 @@ fn pass_all(ns: &NetNs, device: &str) -> Objects {
 }
 
 /// What leaves a driver hook is no skb: no device fills its checksum in any more.
-fn without_checksum_offload(ns: &NetNs, device: &str) {
+pub(super) fn without_checksum_offload(ns: &NetNs, device: &str) {
     let status = ns.run(|| {
         let mut ethtool = Command::new("ethtool");
         ethtool.args(["-K", device, "tx", "off"]).stdout(Stdio::null());

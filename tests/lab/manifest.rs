@@ -19,6 +19,7 @@ pub struct Service {
     pub node_port: Option<u16>,
     pub external_ips: Vec<IpAddr>,
     pub ingress: Vec<IpAddr>,
+    pub annotations: Vec<(&'static str, &'static str)>,
 }
 
 pub const SERVICE_PORT: u16 = 80;
@@ -69,6 +70,9 @@ impl Service {
                 "selector": { "app": self.name },
             },
         });
+        for (key, value) in &self.annotations {
+            service["metadata"]["annotations"][*key] = (*value).into();
+        }
         if !self.external_ips.is_empty() {
             service["spec"]["externalIPs"] = json!(self.external_ips);
         }

@@ -80,6 +80,7 @@ fn the_listed_services_are_understood() {
         health_check_node_port: Some(30257),
         distribution: None,
         annotations: [].into(),
+        cluster: None,
     };
     let not = |name, why| Decoded::NotOurs(ObjectKey::Service(ObjectName::new("shop", name)), why);
     assert_eq!(
@@ -234,6 +235,7 @@ fn kubernetes() -> Service {
         health_check_node_port: None,
         distribution: None,
         annotations: [].into(),
+        cluster: Some("abcbd0a7-2a37-4d7d-a19d-bd1d56844aad".to_owned()),
     }
 }
 

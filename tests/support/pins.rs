@@ -75,6 +75,9 @@ pub fn config() -> abi::Config {
         bpf_host_routing: 1,
         spoof_check: 1,
         external_ips_inside: 1,
-        pad: [0; 1],
+        dsr_dispatch: abi::DsrDispatch::Off as u8,
+        dsr_plain_in: 0,
+        dsr_plain_out: 0,
+        pad: [0; 6],
     }
 }

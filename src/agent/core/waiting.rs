@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the agent still waits for, in words.
+//! What keeps the agent from being ready.
 
 use std::time::Duration;
 

@@ -31,6 +31,20 @@ fn details(status: &Status) -> String {
     key("Socket LB Coverage", effect(&features.socket_lb_coverage));
     key("Devices", devices(&status.devices));
     key("Mode", effect(&features.mode));
+    if features.mode.requested != "SNAT" {
+        key("DSR Dispatch Mode", effect(&features.dsr_dispatch));
+    }
+    for device in &status.devices {
+        if let Some([v4, v6]) = device.dsr_mtu {
+            let mtu = device.mtu;
+            key(
+                &format!("  {}", device.name),
+                format!(
+                    "requests up to {v4} (IPv4) and {v6} bytes (IPv6) fit into its MTU of {mtu}"
+                ),
+            );
+        }
+    }
     key("Backend Selection", effect(&features.backend_selection));
     key("Session Affinity", effect(&features.session_affinity));
     key("NAT46/64 Support", effect(&features.nat46x64));
@@ -129,6 +143,7 @@ fn section(title: &str, table: &str, empty: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::agent::status::Feature;
     use crate::cli::status::draw::tests::status;
 
     #[test]
@@ -167,5 +182,20 @@ Programs:
   from_netdev   1234
 "
         );
+    }
+
+    #[test]
+    fn direct_server_return_has_lines_of_its_own_only_where_it_was_asked_for() {
+        let mut status = status();
+        status.features.mode = Feature::as_requested("Hybrid");
+        status.devices[0].dsr_mtu = Some([1484, 1468]);
+        let text = lines(&status);
+        let mode = "  \
+  Mode:                  Hybrid
+  DSR Dispatch Mode:     IP Option/Extension
+    eth0:                requests up to 1484 (IPv4) and 1468 bytes (IPv6) fit into its MTU of 1500
+  Backend Selection:     Random
+";
+        assert!(text.contains(mode), "{text}");
     }
 }

@@ -132,14 +132,9 @@ fn what_is_wrong_is_named() {
             "nodePort: {range: \"5\"}",
             "`nodePort.range` in `c.yaml`: `5` is no port range; write it as `30000,32767`",
         ),
-        ("loadBalancer: {mode: dsr}", "`loadBalancer.mode: dsr` is not supported by this version"),
         (
-            "loadBalancer: {mode: hybrid}",
-            "`loadBalancer.mode: hybrid` is not supported by this version",
-        ),
-        (
-            "loadBalancer: {dsrDispatch: ipip}",
-            "`loadBalancer.dsrDispatch: ipip` is not supported by this version",
+            "loadBalancer: {mode: nat}",
+            "`loadBalancer.mode` in `c.yaml`: `nat` is none of snat, dsr, hybrid",
         ),
         ("routingMode: tunnel", "`routingMode: tunnel` is not supported by this version"),
         ("tunnel: vxlan", "`routingMode: tunnel` is not supported by this version"),
@@ -223,6 +218,22 @@ fn every_rule_names_both_keys() {
             ["k8s.apiServerURLs: https://a", "k8sServiceHost: 10.0.0.1"],
         ),
         ("k8sServicePort: 6443", ["k8sServicePort: 6443", "k8sServiceHost: "]),
+        (
+            "{kubeProxyReplacement: false, loadBalancer: {mode: dsr}}",
+            ["loadBalancer.mode: dsr", "kubeProxyReplacement: false"],
+        ),
+        (
+            "{tunnel: vxlan, loadBalancer: {mode: hybrid}}",
+            ["loadBalancer.mode: hybrid", "routingMode: tunnel"],
+        ),
+        (
+            "{manifests: /m, loadBalancer: {mode: dsr}}",
+            ["loadBalancer.mode: dsr", "loadBalancer.dsrKeyFile: "],
+        ),
+        (
+            "loadBalancer: {dsrPlain: true, dsrKeyFile: /k}",
+            ["loadBalancer.dsrPlain: true", "loadBalancer.dsrKeyFile: /k"],
+        ),
         ("bpf: {flowsMax: 100}", ["bpf.flowsNewMax: 65536", "bpf.flowsMax: 100"]),
         ("bpf: {backendsMax: 100}", ["bpf.targetsMax: 262144", "bpf.backendsMax: 100"]),
     ];
@@ -232,6 +243,15 @@ fn every_rule_names_both_keys() {
         assert!(error.starts_with(&start), "{text}\n got: {error}\nwant: {start}");
     }
     assert_eq!(broken.len(), rules::count(), "a rule has no case here");
+}
+
+#[test]
+fn a_key_file_or_plain_requests_make_direct_server_return_possible_without_an_api_server() {
+    for text in ["mode: dsr, dsrKeyFile: /k", "mode: hybrid, dsrPlain: true, dsrDispatch: ipip"] {
+        let text = format!("{{manifests: /m, loadBalancer: {{{text}}}}}");
+        assert!(file(&text).resolve().is_ok(), "{text}");
+    }
+    assert!(file("loadBalancer: {mode: dsr, dsrDispatch: geneve}").resolve().is_ok());
 }
 
 #[test]

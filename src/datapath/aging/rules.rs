@@ -40,7 +40,10 @@ fn timeout(flow: &Flow, proto: u8, timeouts: &Timeouts) -> u32 {
         return if flow.replied != 0 { timeouts.udp_stream } else { timeouts.udp_unreplied };
     }
     let reset = (flow.tcp_own | flow.tcp_peer) & flow_tcp::RST != 0;
-    let finished = flow.tcp_own & flow.tcp_peer & flow_tcp::FIN != 0;
+    let both = flow.tcp_own & flow.tcp_peer & flow_tcp::FIN != 0;
+    // Of direct server return the LB node hears one side only.
+    let one = (flow.tcp_own | flow.tcp_peer) & flow_tcp::FIN != 0;
+    let finished = both || (one && flow.flags & flow_flag::DSR != 0);
     if reset || finished {
         timeouts.tcp_closing
     } else if flow.flags & flow_flag::NEW != 0 {
@@ -50,8 +53,19 @@ fn timeout(flow: &Flow, proto: u8, timeouts: &Timeouts) -> u32 {
     }
 }
 
-/// The key of the other direction: this one's rewrite, turned round.
+/// The key of the other direction: this one's rewrite, turned round; where the request came
+/// translated from another node, its own tuple turned round.
 pub fn partner_key(key: &FlowKey, flow: &Flow) -> FlowKey {
+    if flow.flags & flow_flag::DSR_END != 0 {
+        return FlowKey {
+            saddr: key.daddr,
+            daddr: key.saddr,
+            sport: key.dport,
+            dport: key.sport,
+            zone: flow.partner_zone,
+            ..*key
+        };
+    }
     FlowKey {
         saddr: flow.daddr,
         daddr: flow.saddr,
@@ -93,10 +107,35 @@ mod tests {
         assert_eq!(lifetime(TCP, |flow| flow.flags = flow_flag::NEW), TIMEOUTS.tcp_syn);
         let one_fin = |flow: &mut Flow| flow.tcp_own = flow_tcp::FIN;
         assert_eq!(lifetime(TCP, one_fin), TIMEOUTS.tcp_established);
+        let one_sided = |flow: &mut Flow| {
+            (flow.tcp_own, flow.flags) = (flow_tcp::FIN, flow_flag::DSR);
+        };
+        assert_eq!(lifetime(TCP, one_sided), TIMEOUTS.tcp_closing);
         let both_fins =
             |flow: &mut Flow| (flow.tcp_own, flow.tcp_peer) = (flow_tcp::FIN, flow_tcp::FIN);
         assert_eq!(lifetime(TCP, both_fins), TIMEOUTS.tcp_closing);
         assert_eq!(lifetime(TCP, |flow| flow.tcp_peer = flow_tcp::RST), TIMEOUTS.tcp_closing);
+    }
+
+    #[test]
+    fn directions_that_go_by_one_tuple_find_each_other() {
+        let addr = |last| abi::Addr::from_v4([192, 0, 2, last].into());
+        let mut reply = Flow::new_zeroed();
+        reply.flags = flow_flag::DSR_END | flow_flag::REPLY;
+        reply.saddr = addr(80);
+        reply.partner_zone = 2;
+        let key = FlowKey {
+            saddr: addr(1),
+            daddr: addr(2),
+            sport: 8080.into(),
+            dport: 40001.into(),
+            proto: 6,
+            zone: 1,
+            pad: 0,
+        };
+        let partner = partner_key(&key, &reply);
+        assert_eq!((partner.saddr, partner.daddr, partner.zone), (addr(2), addr(1), 2));
+        assert_eq!((partner.sport.get(), partner.dport.get()), (40001, 8080));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use libbpf_rs::libbpf_sys as raw;
 use super::Feature;
 use super::btf::Kernel;
 use super::checks::{self as check, Answer};
+use super::link;
 
 /// What checks look at besides the kernel itself.
 pub(super) struct Context<'a> {
@@ -91,6 +92,8 @@ const TABLE: &[Entry] = &[
         needed_by: "counters shared by CPUs", instead: "per-CPU ones" },
     Entry { name: "ring buffer", check: |_| check::map(raw::BPF_MAP_TYPE_RINGBUF),
         needed_by: "`culvert monitor`", instead: NOTHING },
+    Entry { name: "geneve", check: |_| link::kind("geneve"),
+        needed_by: "loadBalancer.dsrDispatch: geneve", instead: "nothing: choose `opt` or `ipip`" },
     Entry { name: "batched maps", check: |_| check::batches(),
         needed_by: "fast synchronisation and aging", instead: "one system call an entry" },
 ];

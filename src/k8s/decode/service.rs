@@ -41,6 +41,7 @@ pub(super) fn decode(decoder: &mut Decoder, service: &wire::Service) -> Result<D
         return Ok(Decoded::NotOurs(ObjectKey::Service(name), NotOurs::OtherProxy));
     }
 
+    let is_api_server = (&*name.namespace, &*name.name) == ("default", "kubernetes");
     let service = Service {
         name,
         r#type,
@@ -65,6 +66,7 @@ pub(super) fn decode(decoder: &mut Decoder, service: &wire::Service) -> Result<D
             .map_err(|fault| err("spec.healthCheckNodePort".into(), fault))?,
         distribution: distribution(spec.traffic_distribution.as_deref()),
         annotations: annotations(meta),
+        cluster: meta.uid.clone().filter(|_| is_api_server),
     };
     if !has_frontend(&service) {
         return Err(err("spec".into(), Fault::NoFrontend));

@@ -97,6 +97,7 @@ impl Balancer {
             let (annotations, mut faults) = Annotations::of(&service);
             faults.extend(self.context.serve.faults(&service));
             faults.extend(objects.slices(&service.name).filter_map(|slice| weight(slice).err()));
+            faults.extend(self.context.serve.forwarding.fault(&annotations));
             algorithm = annotations.algorithm;
             if !faults.is_empty() {
                 self.faults.insert(name.clone(), faults);

@@ -117,5 +117,6 @@ fn without_rules() -> Service {
         health_check_node_port: None,
         distribution: None,
         annotations: BTreeMap::new(),
+        cluster: None,
     }
 }

@@ -39,6 +39,7 @@ pub(super) fn service(of: &str, cluster_ips: &[&str]) -> Service {
         health_check_node_port: None,
         distribution: None,
         annotations: Default::default(),
+        cluster: None,
     }
 }
 

@@ -99,6 +99,7 @@ impl Metrics {
             &self.source_connected,
             &self.source_problems,
             &self.source_server_in_use,
+            &self.request_mtu,
             &self.verifier,
         ];
         for gauges in changing {
@@ -114,6 +115,13 @@ impl Metrics {
             let label = [map.name.as_str()];
             self.map_entries.with_label_values(&label).set(map.entries as i64);
             self.map_max_entries.with_label_values(&label).set(map.max_entries as i64);
+        }
+        for device in &status.devices {
+            let fits = device.dsr_mtu.unwrap_or([device.mtu; 2]);
+            for (family, bytes) in Family::ALL.into_iter().zip(fits) {
+                let labels = [device.name.as_str(), family.name()];
+                self.request_mtu.with_label_values(&labels).set(bytes.into());
+            }
         }
         for program in &status.programs {
             let instructions = program.verified_instructions as i64;

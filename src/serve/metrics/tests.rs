@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::abi::{Counter, Hook, Outcome};
-use crate::agent::status::{Feature, MapFill, Server, Source, Status, Trouble};
+use crate::agent::status::{Device, Feature, MapFill, Server, Source, Status, Trouble};
 
 fn value<'a>(page: &'a str, series: &str) -> &'a str {
     let line =
@@ -66,6 +66,11 @@ fn the_status_shows_as_gauges_and_what_is_gone_disappears() {
         ..Source::default()
     });
     status.sync.services = 9;
+    let device = |name: &str, mtu, dsr_mtu| {
+        let json = serde_json::json!({"name": name, "ifindex": 2, "addresses": [], "mtu": mtu});
+        Device { dsr_mtu, ..serde_json::from_value(json).unwrap() }
+    };
+    status.devices = vec![device("eth0", 1500, Some([1484, 1468])), device("eth1", 9000, None)];
     (status.sync.no_local_internal, status.sync.no_local_external) = ([2, 1], [4, 0]);
     let page = metrics.page(&status, &[]).unwrap();
     assert_eq!(value(&page, "culvert_build_info{kernel=\"6.18\",version=\"1.2\"}"), "1");
@@ -83,6 +88,12 @@ fn the_status_shows_as_gauges_and_what_is_gone_disappears() {
         let labels = format!("{{ip_family=\"{family}\",traffic_policy=\"{policy}\"}}");
         assert_eq!(value(&page, &format!("{no_local}{labels}")), ports);
     }
+    let mtu = |device, family| {
+        let series = "culvert_request_mtu_bytes";
+        value(&page, &format!("{series}{{device=\"{device}\",ip_family=\"{family}\"}}")).to_owned()
+    };
+    assert_eq!([mtu("eth0", "IPv4"), mtu("eth0", "IPv6")], ["1484", "1468"]);
+    assert_eq!([mtu("eth1", "IPv4"), mtu("eth1", "IPv6")], ["9000", "9000"]);
     let mode = "culvert_feature_info{effective=\"SNAT\",feature=\"Mode\",requested=\"DSR\"}";
     assert_eq!(value(&page, mode), "1");
 

@@ -21,6 +21,7 @@ const fn balancer(name: &'static str, number: u8) -> Service {
         node_port: Some(30000 + number as u16),
         external_ips: Vec::new(),
         ingress: Vec::new(),
+        annotations: Vec::new(),
     }
 }
 

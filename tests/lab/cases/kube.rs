@@ -218,6 +218,7 @@ const fn service(name: &'static str, number: u8) -> Service {
         node_port: None,
         external_ips: Vec::new(),
         ingress: Vec::new(),
+        annotations: Vec::new(),
     }
 }
 

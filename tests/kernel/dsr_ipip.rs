@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Direct server return by IPIP and IP6IP6, one packet at a time.
+
+use std::net::IpAddr;
+
+use culvert::abi::{DsrDispatch, NODE_ADDRESS, NodeAddress, NodeKey, Outcome};
+use ipnet::IpNet;
+
+use super::dsr::{request, serve};
+use super::host::{NODE_PORT, flows, node_port};
+use crate::support::dsr::{self, KEY};
+use crate::support::node::{FAMILIES, Family, Node, POD_MAC, TC_DROP, TC_REDIRECT, V4, V6, ip};
+use crate::support::objects::{SCTP, TCP, UDP};
+use crate::support::packet::{ACK, Packet, SYN};
+
+/// Another node.
+const fn lb(family: Family) -> &'static str {
+    if family.v6 { "fd09::2" } else { "10.9.0.2" }
+}
+
+pub(super) fn node(dispatch: DsrDispatch) -> Node {
+    let node = Node::with(|config| config.dsr_dispatch = dispatch as u8);
+    node.objects.maps().set_dsr_keys([KEY, [0; 16]]).unwrap();
+    node.objects.maps().set_dsr_sources([ip(V4.node), ip(V6.node)]).unwrap();
+    for family in FAMILIES {
+        let prefix = IpNet::from(lb(family).parse::<IpAddr>().unwrap());
+        let value = NodeAddress { addr: ip(lb(family)), flags: NODE_ADDRESS, pad: 0 };
+        node.objects.maps().nodes.set(&NodeKey::new(prefix), &value).unwrap();
+    }
+    node
+}
+
+fn encapsulated(family: Family, from: &str, inner: &Packet) -> Vec<u8> {
+    let (from, to) = (from.parse().unwrap(), family.pod.parse().unwrap());
+    dsr::encapsulate(&inner.bytes(), from, to, 8080)
+}
+
+#[test]
+fn the_packet_travels_as_it_came() {
+    for family in FAMILIES {
+        for proto in [TCP, UDP, SCTP] {
+            let node = node(DsrDispatch::Ipip);
+            let backend = family.at(family.remote, 8080);
+            let _service = serve(&node, &family.at(family.vip, 80), proto, &[&backend]);
+            let request = request(family, proto, 80);
+            let source = family.node.parse().unwrap();
+            let to = family.remote.parse().unwrap();
+            // Every packet, not the first ones alone.
+            for flags in [SYN, ACK, ACK] {
+                let flags = if proto == TCP { flags } else { 0 };
+                let packet = Packet { flags, ..request.clone() };
+                let (action, frame) = node.wire(&packet);
+                assert_eq!(action, TC_REDIRECT, "{:?}", node.outcomes());
+                let inner = packet.bytes();
+                assert_eq!(frame[14..], dsr::encapsulate(&inner, source, to, 8080)[14..]);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_backends_node_translates_to_the_backends_port_and_answers_itself() {
+    for family in FAMILIES {
+        for proto in [TCP, UDP, SCTP] {
+            for flags in [SYN, ACK] {
+                let node = node(DsrDispatch::Ipip);
+                let backend = family.at(family.pod, 8080);
+                let _service = serve(&node, &family.at(family.vip, 80), proto, &[&backend]);
+                let flags = if proto == TCP { flags } else { 0 };
+                let request = Packet { flags, ..request(family, proto, 80) };
+                for _ in 0..2 {
+                    let frame = encapsulated(family, lb(family), &request);
+                    let (action, out) = node.raw("from_netdev", node.uplink, &frame);
+                    assert_eq!(action, TC_REDIRECT, "{:?}", node.outcomes());
+                    let got = Packet::parse(&out);
+                    assert_eq!((got.src, got.dst), (request.src, backend.parse().unwrap()));
+                    assert_eq!((got.dmac, &got.payload), (POD_MAC, &request.payload));
+                    let answer = node.leave_ok(&got.answer(flags | ACK));
+                    assert_eq!((answer.src, answer.dst), (request.dst, request.src));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn two_services_and_one_client_port_are_kept_apart_by_the_backends_node() {
+    for family in FAMILIES {
+        let node = node(DsrDispatch::Ipip);
+        let backend = family.at(family.pod, 8080);
+        let _one = serve(&node, &family.at(family.vip, 80), TCP, &[&backend]);
+        let _two = serve(&node, &family.at(family.vip, 81), TCP, &[&backend]);
+        let got = [80, 81].map(|port| {
+            let request = request(family, TCP, port);
+            let frame = encapsulated(family, lb(family), &request);
+            let got = Packet::parse(&node.raw("from_netdev", node.uplink, &frame).1);
+            let answer = node.leave_ok(&got.answer(SYN | ACK));
+            assert_eq!((answer.src, answer.dst), (request.dst, request.src));
+            got
+        });
+        assert_ne!(got[0].src, got[1].src);
+    }
+}
+
+#[test]
+fn a_nodes_own_nodeport_is_answered_from_that_nodes_address() {
+    for family in FAMILIES {
+        let node = node(DsrDispatch::Ipip);
+        let _service = node.objects.serve(node_port(family, TCP), &[&family.at(family.pod, 8080)]);
+        let mut request = request(family, TCP, 80);
+        request.dst = family.at(lb(family), NODE_PORT).parse().unwrap();
+        let frame = encapsulated(family, lb(family), &request);
+        let (action, out) = node.raw("from_netdev", node.uplink, &frame);
+        assert_eq!(action, TC_REDIRECT, "{:?}", node.outcomes());
+        let answer = node.leave_ok(&Packet::parse(&out).answer(SYN | ACK));
+        assert_eq!((answer.src, answer.dst), (request.dst, request.src));
+    }
+}
+
+#[test]
+fn strangers_tunnels_are_left_alone_and_unknown_services_dropped() {
+    for family in FAMILIES {
+        let node = node(DsrDispatch::Ipip);
+        let request = request(family, TCP, 80);
+        let frame = encapsulated(family, lb(family), &request);
+        assert_eq!(node.raw("from_netdev", node.uplink, &frame).0, TC_DROP);
+        assert_eq!(node.counted(Outcome::DropDsrService), 1);
+
+        let _service =
+            serve(&node, &family.at(family.vip, 80), TCP, &[&family.at(family.pod, 8080)]);
+        let frame = encapsulated(family, family.client, &request);
+        let (action, out) = node.raw("from_netdev", node.uplink, &frame);
+        assert_eq!((action, out.len()), (TC_REDIRECT, frame.len()), "delivered as it is");
+        assert_eq!(flows(&node), (0, 0));
+    }
+}

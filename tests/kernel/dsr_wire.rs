@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Direct server return between real sockets: a client, its router, an LB node, and the backend's
+//! node with its pod.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+
+use culvert::abi::{
+    DsrDispatch, Endpoint, Hook, NODE_ADDRESS, NodeAddress, NodeKey, Outcome, SERVICE_DSR,
+    ServiceKind, Settings, Uplink, XdpDevice,
+};
+use culvert::datapath::XdpMode;
+use ipnet::IpNet;
+use nix::net::if_::if_nametoindex;
+
+use super::wire::{WAIT, at, mac, pattern};
+use super::xdp_wire::{pass_all, without_checksum_offload};
+use crate::support::dsr::KEY;
+use crate::support::netns::NetNs;
+use crate::support::node::{FAMILIES, Family, V4, V6, ip};
+use crate::support::objects::{Frontend, Objects, Served, TCP, UDP};
+
+/// The backend's node; the other one has the address of [`Family::node`].
+const fn second(family: Family) -> [&'static str; 2] {
+    if family.v6 { ["fd0a::1", "fd0a::fe"] } else { ["10.10.0.1", "10.10.0.254"] }
+}
+
+struct Wires {
+    client: NetNs,
+    router: NetNs,
+    pod: NetNs,
+    lb: NetNs,
+    end: NetNs,
+    lb_objects: Objects,
+    end_objects: Objects,
+    _peer: Option<Objects>,
+}
+
+impl Wires {
+    fn new(dispatch: DsrDispatch, driver: bool) -> Self {
+        let [client, router, lb, end, pod] = [(); 5].map(|()| NetNs::new());
+        client.veth("eth0", "", &router, "client0", "");
+        lb.veth("eth0", "", &router, "lb0", "");
+        end.veth("eth0", "", &router, "end0", "");
+        end.veth("lxc1", "", &pod, "eth0", "");
+        router.run(|| {
+            for key in ["all", "default", "client0", "lb0", "end0"] {
+                std::fs::write(format!("/proc/sys/net/ipv4/conf/{key}/rp_filter"), "0").unwrap();
+            }
+            culvert::datapath::sysctl::enable_forwarding().unwrap();
+        });
+        for family in FAMILIES {
+            let (one, net, flag, v, gateway) = if family.v6 {
+                (128, 64, " nodad", "-6", "fd09::fe")
+            } else {
+                (32, 24, "", "-4", "10.9.0.254")
+            };
+            let [address, router_address] = second(family);
+            client.ip(&format!("addr add {}/{one} dev eth0{flag}", family.client));
+            let hop = if family.v6 { "fd0b::fe" } else { "10.11.0.254" };
+            router.ip(&format!("addr add {hop}/{net} dev client0{flag}"));
+            client.ip(&format!("{v} route add {hop}/{one} dev eth0"));
+            client.ip(&format!("{v} route add default via {hop}"));
+            for (device, link) in [("lb0", gateway), ("end0", router_address)] {
+                router.ip(&format!("addr add {link}/{net} dev {device}{flag}"));
+            }
+            router.ip(&format!("{v} route add {}/{one} dev client0", family.client));
+            lb.ip(&format!("addr add {}/{net} dev eth0{flag}", family.node));
+            lb.ip(&format!("{v} route add default via {gateway}"));
+            end.ip(&format!("addr add {address}/{net} dev eth0{flag}"));
+            end.ip(&format!("{v} route add default via {router_address}"));
+            end.ip(&format!("{v} route add {}/{one} dev lxc1", family.pod));
+            router.ip(&format!("{v} route add {}/{one} via {}", family.vip, family.node));
+            router.ip(&format!("{v} route add {}/{one} via {address}", family.pod));
+            pod.ip(&format!("addr add {}/{one} dev eth0{flag}", family.pod));
+            pod.ip(&format!("{v} route add default dev eth0"));
+        }
+        let load = |ns: &NetNs| {
+            ns.run(|| {
+                culvert::datapath::sysctl::enable_forwarding().unwrap();
+                Objects::load(|config| config.dsr_dispatch = dispatch as u8)
+            })
+        };
+        let (lb_objects, end_objects) = (load(&lb), load(&end));
+        let mut wires = Self { client, router, pod, lb, end, lb_objects, end_objects, _peer: None };
+        wires.fill();
+        if driver {
+            without_checksum_offload(&wires.router, "lb0");
+            wires._peer = Some(pass_all(&wires.router, "lb0"));
+            wires.lb.run(|| {
+                let ifindex = if_nametoindex("eth0").unwrap();
+                let value = XdpDevice { mac: mac(&wires.lb, "eth0"), pad: 0 };
+                wires.lb_objects.maps().xdp_devices.set(&ifindex, &value).unwrap();
+                let datapath = wires.lb_objects.datapath();
+                datapath.attach_xdp(ifindex, "eth0", XdpMode::Native).unwrap();
+            });
+        }
+        wires
+    }
+
+    fn fill(&self) {
+        let nodes = [
+            (&self.lb, &self.lb_objects, [V4.node, V6.node]),
+            (&self.end, &self.end_objects, [second(V4)[0], second(V6)[0]]),
+        ];
+        for (ns, objects, own) in nodes {
+            let maps = objects.maps();
+            maps.settings.set(&0, &Settings { route_epoch: 1, ..Default::default() }).unwrap();
+            maps.set_dsr_keys([KEY, [0; 16]]).unwrap();
+            maps.set_dsr_sources(own.map(ip)).unwrap();
+            for address in [V4.node, V6.node, second(V4)[0], second(V6)[0]] {
+                let key = NodeKey::new(IpNet::from(address.parse::<std::net::IpAddr>().unwrap()));
+                let value = NodeAddress { addr: ip(address), flags: NODE_ADDRESS, pad: 0 };
+                maps.nodes.set(&key, &value).unwrap();
+            }
+            own.iter().for_each(|address| objects.own(address, 0));
+            ns.run(|| {
+                let uplink = if_nametoindex("eth0").unwrap();
+                let value = Uplink {
+                    snat_v4: ip(own[0]),
+                    snat_v6: ip(own[1]),
+                    snat_v4_target: 0,
+                    snat_v6_target: 0,
+                    snat_v4_epoch: 0,
+                    snat_v6_epoch: 0,
+                    mtu: 1500,
+                };
+                maps.uplinks.set(&uplink, &value).unwrap();
+                objects.datapath().attach_uplink(uplink, "eth0").unwrap();
+            });
+        }
+        let ifindex = self.end.run(|| if_nametoindex("lxc1").unwrap());
+        let endpoint = Endpoint {
+            ifindex,
+            mac: mac(&self.pod, "eth0"),
+            host_mac: mac(&self.end, "lxc1"),
+            netns_cookie: 0,
+        };
+        for family in FAMILIES {
+            self.end_objects.maps().endpoints.set(&ip(family.pod), &endpoint).unwrap();
+        }
+        self.end.run(|| self.end_objects.datapath().attach_pod(ifindex, "lxc1").unwrap());
+    }
+
+    /// The service on both nodes, as their agents would write it.
+    fn serve(&self, family: Family, proto: u8) -> [Served<'_>; 2] {
+        [&self.lb_objects, &self.end_objects].map(|objects| {
+            let frontend = Frontend::cluster_ip(&family.at(family.vip, 80), proto);
+            let frontend = frontend.kind(ServiceKind::LoadBalancer);
+            let served = objects.serve(frontend, &[&family.at(family.pod, 8080)]);
+            served.change(|service| service.flags |= SERVICE_DSR);
+            served
+        })
+    }
+
+    /// The LB node knows nothing of what is open, as after a re-hash to another one.
+    fn forget(&self) {
+        let maps = self.lb_objects.maps();
+        for flows in [&maps.flows, &maps.flows_new] {
+            let keys: Vec<_> = flows.entries().unwrap().into_iter().map(|(key, _)| key).collect();
+            assert!(flows.remove_batch(&keys).is_empty());
+        }
+        assert!(maps.flows.entries().unwrap().is_empty());
+    }
+
+    fn driver_finished(&self) -> u64 {
+        let counters = self.lb_objects.maps().counters().unwrap();
+        counters
+            .iter()
+            .filter(|(outcome, on, _)| (*outcome, *on) == (Outcome::Forwarded, Hook::Xdp))
+            .map(|(.., counter)| counter.packets)
+            .sum()
+    }
+
+    fn tcp(&self, family: Family) {
+        const LENGTH: usize = 1 << 20;
+        let content = pattern(LENGTH);
+        let _service = self.serve(family, TCP);
+        let listener = self.pod.run(|| TcpListener::bind(at(family, family.pod, 8080)).unwrap());
+        let front = at(family, family.vip, 80);
+        let mut stream =
+            self.client.run(|| TcpStream::connect_timeout(&front, WAIT.unwrap()).unwrap());
+        let (mut server, seen) = listener.accept().unwrap();
+        assert_eq!(seen, stream.local_addr().unwrap(), "the backend sees the client");
+        for stream in [&stream, &server] {
+            stream.set_read_timeout(WAIT).unwrap();
+            stream.set_write_timeout(WAIT).unwrap();
+        }
+        for round in 0..2 {
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    let mut all = vec![0; LENGTH];
+                    server.read_exact(&mut all).unwrap();
+                    server.write_all(&all).unwrap();
+                });
+                stream.write_all(&content).unwrap();
+                let mut back = vec![0; LENGTH];
+                stream.read_exact(&mut back).unwrap();
+                assert!(back == content, "the content was changed");
+            });
+            if round == 0 {
+                self.forget();
+            }
+        }
+    }
+
+    fn udp(&self, family: Family) {
+        let _service = self.serve(family, UDP);
+        let server = self.pod.run(|| UdpSocket::bind(at(family, family.pod, 8080)).unwrap());
+        let client = self.client.run(|| UdpSocket::bind(at(family, family.client, 0)).unwrap());
+        // Connected: only what comes from the service address is received.
+        client.connect(at(family, family.vip, 80)).unwrap();
+        for socket in [&server, &client] {
+            socket.set_read_timeout(WAIT).unwrap();
+        }
+        for round in 0_u64..50 {
+            let mut buffer = [0; 64];
+            client.send(&round.to_ne_bytes()).unwrap();
+            let (length, from) = server.recv_from(&mut buffer).expect("the request was lost");
+            assert_eq!(from, client.local_addr().unwrap());
+            server.send_to(&buffer[..length], from).unwrap();
+            let length = client.recv(&mut buffer).expect("the answer was lost");
+            assert_eq!(buffer[..length], round.to_ne_bytes());
+            if round == 25 {
+                self.forget();
+            }
+        }
+    }
+}
+
+#[test]
+fn backends_answer_by_themselves_and_the_lb_node_may_forget() {
+    for dispatch in [DsrDispatch::Option, DsrDispatch::Ipip] {
+        let wires = Wires::new(dispatch, false);
+        for family in FAMILIES {
+            wires.tcp(family);
+            wires.udp(family);
+        }
+    }
+}
+
+#[test]
+fn the_driver_dispatches_as_well() {
+    for dispatch in [DsrDispatch::Option, DsrDispatch::Ipip] {
+        let wires = Wires::new(dispatch, true);
+        for family in FAMILIES {
+            let before = wires.driver_finished();
+            wires.tcp(family);
+            wires.udp(family);
+            // Of 2 MiB in segments of less than 1500 bytes, most.
+            let finished = wires.driver_finished() - before;
+            assert!(finished > 700, "{finished} frames: {dispatch:?} {family:?}");
+        }
+    }
+}
