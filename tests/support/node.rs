@@ -100,7 +100,7 @@ impl Node {
         });
         let index = |name: &str| ns.run(|| if_nametoindex(name).unwrap());
         let (uplink, pod, other_pod) = (index("eth0"), index("lxc1"), index("lxc2"));
-        let objects = ns.run(|| Objects::load(change));
+        let objects = ns.run(|| Objects::load_lazily(change));
         let node = Self { ns, objects, uplink, pod, other_pod };
         node.fill();
         node

@@ -2,8 +2,8 @@
 //! The loaded datapath for one test, and its tables written as the agent would write them.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use culvert::abi::{
     self, Addr, Backend, BackendKey, GoneTarget, Owned, SERVICE_HAS_ENDPOINTS, Service, ServiceKey,
@@ -17,6 +17,13 @@ use super::pins::PinRoot;
 pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
 pub const SCTP: u8 = 132;
+
+/// The names in the table of the verifier's budget.
+pub fn all_programs() -> impl Iterator<Item = String> {
+    include_str!("../verified_insns.tsv")
+        .lines()
+        .filter_map(|line| Some(line.split_once('\t')?.0.to_owned()))
+}
 
 /// One frontend as a test writes it down.
 #[derive(Clone, Copy, Debug)]
@@ -52,10 +59,16 @@ impl Frontend {
     }
 }
 
+/// Programs that one-packet tests call; each has its own load, so that a test pays the verifier for
+/// what it runs.
+const LAZY: [&str; 5] = ["from_container", "to_container", "from_netdev", "to_netdev", "xdp_entry"];
+
 /// All maps and programs. Dropping it removes the pins.
 #[derive(Debug)]
 pub struct Objects {
     datapath: Datapath,
+    options: Options,
+    lazy: [OnceLock<Datapath>; LAZY.len()],
     _root: PinRoot,
     next: AtomicU32,
 }
@@ -74,13 +87,22 @@ impl Objects {
         })
     }
 
+    /// Loads the maps; [`Self::program`] loads what it is asked for, in the namespace of its caller.
+    pub fn load_lazily(change: impl FnOnce(&mut abi::Config)) -> Self {
+        Self::open(|options| {
+            change(&mut options.config);
+            options.programs_off.extend(all_programs());
+        })
+    }
+
     /// Loads with the options of [`PinRoot`], changed by `change`.
     pub fn open(change: impl FnOnce(&mut Options)) -> Self {
         let root = PinRoot::new();
         let mut options = root.options();
         change(&mut options);
-        let datapath = Datapath::open(options).unwrap();
-        Self { datapath, _root: root, next: AtomicU32::new(1) }
+        let datapath = Datapath::open(options.clone()).unwrap();
+        let lazy = LAZY.map(|_| OnceLock::new());
+        Self { datapath, options, lazy, _root: root, next: AtomicU32::new(1) }
     }
 
     pub fn datapath(&self) -> &Datapath {
@@ -92,7 +114,17 @@ impl Objects {
     }
 
     pub fn program(&self, name: &str) -> ProgramMut<'_> {
-        self.datapath.program(name).unwrap_or_else(|| panic!("there is no program `{name}`"))
+        let lazy = || {
+            let at = LAZY.iter().position(|each| *each == name)?;
+            let datapath = self.lazy[at].get_or_init(|| {
+                let mut options = self.options.clone();
+                options.programs_off.remove(name);
+                Datapath::open(options).unwrap()
+            });
+            datapath.program(name)
+        };
+        let program = self.datapath.program(name).or_else(lazy);
+        program.unwrap_or_else(|| panic!("there is no program `{name}`"))
     }
 
     /// A service of one frontend: every backend, `IP:PORT`, serves every client.
