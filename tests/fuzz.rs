@@ -4,7 +4,7 @@
 //! A frame that comes out is the input untouched, the input on its way to the next hop, a translation
 //! that the services allow or that undoes an earlier one, or an answer to its sender; anything else
 //! fails with the seed that makes it again. `FUZZ_PACKETS` says how many packets a program gets,
-//! `FUZZ_SEED` where the random numbers start. Needs root.
+//! `FUZZ_SEED` where the random numbers start (`random`: elsewhere each time). Needs root.
 
 #![allow(clippy::unwrap_used)] // A test says so when it cannot go on.
 

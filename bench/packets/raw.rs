@@ -203,8 +203,20 @@ fn restore(hook: Hook, packet: &[u8], vary: &[Vary], programs: &MapHandle) -> As
         code.and(0, (1 << field.bits) - 1);
         code.copy(register, 0);
     }
-    if hook == Hook::Driver {
-        // What the last round put in front. Its price is the program's: it is a few nanoseconds.
+    // What the last round put in front goes. Its price is the program's, and a few nanoseconds.
+    if hook == Hook::Tc {
+        code.load_u32(3, 6, offset_of!(SkBuff, len) as i16);
+        code.set(2, packet.len() as i32);
+        code.sub(2, 3);
+        code.add(3, -(packet.len() as i32));
+        code.set(1, 1);
+        let same = code.jump_if_greater(1, 3);
+        code.copy(1, 6);
+        code.set(3, sys::BPF_ADJ_ROOM_NET as i32);
+        code.set(4, 0);
+        code.call(sys::BPF_FUNC_skb_adjust_room);
+        code.land(same);
+    } else {
         code.load_u32(2, 6, data as i16);
         code.load_u32(3, 6, data_end as i16);
         code.sub(3, 2);

@@ -97,15 +97,13 @@ static __always_inline int dsr_read_v6(struct __sk_buff *skb, struct scratch *sc
 }
 
 /* Takes the first @size bytes behind the IPv4 header out. Returns 0, or -1. */
-static __always_inline int dsr_strip_v4(struct __sk_buff *skb, __u8 proto, __u32 size)
+static __always_inline int dsr_strip_v4(struct __sk_buff *skb, __u8 proto, const __u32 size)
 {
 	struct dsr_option_v4 option = {};
 	struct iphdr *ip;
 	void *data;
 	__u64 sum;
 
-	if (size > sizeof(option) || size < DSR_PLAIN_V4)
-		return -1;
 	if (bpf_skb_load_bytes(skb, ETH_HLEN + sizeof(*ip), &option, size) ||
 	    bpf_skb_adjust_room(skb, -(__s32)size, BPF_ADJ_ROOM_NET, dsr_room_flags(proto)))
 		return -1;
@@ -123,14 +121,13 @@ static __always_inline int dsr_strip_v4(struct __sk_buff *skb, __u8 proto, __u32
 	return 0;
 }
 
-static __always_inline int dsr_strip_v6(struct __sk_buff *skb, __u8 proto, __u32 size)
+static __always_inline int dsr_strip_v6(struct __sk_buff *skb, __u8 proto, const __u32 size)
 {
 	const __u32 at = ETH_HLEN + offsetof(struct ipv6hdr, payload_len);
 	const struct dsr_option_v6 zero = {};
 	struct dsr_ipv6_next next;
 
-	if (size > sizeof(zero) || size < DSR_PLAIN_V6 ||
-	    bpf_skb_load_bytes(skb, at, &next, sizeof(next)))
+	if (bpf_skb_load_bytes(skb, at, &next, sizeof(next)))
 		return -1;
 	next.payload_len = bpf_htons(bpf_ntohs(next.payload_len) - size);
 	next.nexthdr = proto;
@@ -203,7 +200,10 @@ __noinline int dsr_read(struct __sk_buff *skb, bool v6)
 	return v6 ? dsr_read_v6(skb, scratch) : dsr_read_v4(skb, scratch);
 }
 
-/* Takes the option, of @size bytes, out of scratch->packet. Returns 0, or -1. */
+/*
+ * Takes the option, of @size bytes, out of scratch->packet. Returns 0, or -1. Below Linux 5.11 the
+ * verifier loses track of a size that is compared as a range.
+ */
 __noinline int dsr_strip(struct __sk_buff *skb, bool v6, __u32 size)
 {
 	struct scratch *scratch = scratch_get();
@@ -212,7 +212,12 @@ __noinline int dsr_strip(struct __sk_buff *skb, bool v6, __u32 size)
 	if (!scratch)
 		return -1;
 	proto = scratch->packet.key.proto;
-	return v6 ? dsr_strip_v6(skb, proto, size) : dsr_strip_v4(skb, proto, size);
+	if (v6)
+		return size == DSR_PLAIN_V6
+			       ? dsr_strip_v6(skb, proto, DSR_PLAIN_V6)
+			       : dsr_strip_v6(skb, proto, sizeof(struct dsr_option_v6));
+	return size == DSR_PLAIN_V4 ? dsr_strip_v4(skb, proto, DSR_PLAIN_V4)
+				    : dsr_strip_v4(skb, proto, sizeof(struct dsr_option_v4));
 }
 
 /* Whether the packet's header is one that an option could be in. */

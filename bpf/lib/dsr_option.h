@@ -81,6 +81,9 @@ static __always_inline __u32 dsr_overhead(const bool v6)
 /* Whether @packet's header has room for the option. Extension headers have no limit. */
 static __always_inline bool dsr_has_room(const struct packet *packet, const bool v6)
 {
+	/* Nothing dispatches by Geneve yet. */
+	if (CONFIG.dsr_dispatch == DSR_GENEVE)
+		return false;
 	return v6 || CONFIG.dsr_dispatch != DSR_OPTION ||
 	       packet->l4_off - ETH_HLEN + dsr_option_size(false) <= IPV4_HEADER_MAX;
 }

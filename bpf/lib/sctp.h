@@ -84,6 +84,9 @@ __noinline int sctp_update(struct __sk_buff *skb, __u32 l4_off, __u32 change)
 			       &total, sizeof(total)))
 		return -1;
 	length = bpf_ntohs(total) + ETH_HLEN + (v6 ? sizeof(struct ipv6hdr) : 0) - l4_off;
+	/* Cut short, or of a length below its own header's: the checksum is right for no change. */
+	if (length > skb->len - l4_off)
+		return -1;
 	check ^= crc32c_change(change, length);
 	return bpf_skb_store_bytes(skb, l4_off + SCTP_CHECKSUM, &check, sizeof(check), 0);
 }

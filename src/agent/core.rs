@@ -32,6 +32,7 @@ use crate::lb::Context;
 use crate::model::{Change, Kind, Problem, SourceStatus};
 use crate::serve::metrics::{Family, Stage};
 use crate::serve::{Health, Metrics};
+use waiting::latest;
 
 /// A status that changes faster is published at this pace.
 const PUBLISH: Duration = Duration::from_millis(100);
@@ -365,8 +366,7 @@ impl Core {
         }
         let mut problems = self.sync.problems();
         problems.extend(self.checks.problems());
-        problems.extend(self.nodes.problems());
-        problems.extend(self.dsr.problems());
+        problems.extend(self.nodes.problems().into_iter().chain(self.dsr.problems()));
         problems.extend(self.retries.reasons().map(|(task, reason)| Problem {
             subject: task.subject().to_owned(),
             message: reason.to_owned(),
@@ -391,12 +391,6 @@ impl Core {
             maps: self.datapath.maps(),
         });
     }
-}
-
-/// The newest view, and whether nobody has been told of it.
-fn latest(view: &mut watch::Receiver<Arc<View>>) -> (Arc<View>, bool) {
-    let newest = view.borrow_and_update();
-    (Arc::clone(&newest), newest.has_changed())
 }
 
 #[cfg(test)]

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! bpf_xdp, one packet at a time: what it must pass up untouched.
 
-use culvert::abi::{
-    Flow, OWNED_NODEPORT, SERVICE_DSR, SERVICE_SOURCE_RANGES, TargetStatus, flow_flag,
-};
+use culvert::abi::{Flow, OWNED_NODEPORT, SERVICE_SOURCE_RANGES, TargetStatus, flow_flag};
 
 use super::host::{NODE_PORT, flows, node_port, request};
 use super::xdp::{XDP_PASS, answer, driver, established, forwarded};
@@ -127,11 +125,10 @@ fn change(node: &Node, packet: &Packet, change: impl Fn(&mut Flow)) {
 #[test]
 fn what_must_be_written_down_or_looked_up_goes_up() {
     type Change = fn(&mut Flow);
-    let changes: [(&str, Change); 9] = [
+    let changes: [(&str, Change); 8] = [
         ("a new tick", |flow| flow.last_seen = flow.last_seen.wrapping_sub(1)),
         ("another route", |flow| flow.route_epoch = flow.route_epoch.wrapping_add(1)),
         ("no MAC", |flow| flow.flags |= flow_flag::NO_MAC),
-        ("an option", |flow| flow.flags |= flow_flag::OPTION),
         ("half-open", |flow| flow.flags |= flow_flag::NEW),
         ("a pod's", |flow| flow.in_ifindex = 9),
         ("the stack", |flow| flow.kind = 1),
@@ -206,9 +203,6 @@ fn first_packets_that_only_bpf_host_serves_go_up() {
         passes_up(&node, "a local backend", &to(NODE_PORT));
         let _empty = node.objects.serve(at(NODE_PORT + 1), &[]);
         passes_up(&node, "no backend", &to(NODE_PORT + 1));
-        let sticky = node.objects.serve(at(NODE_PORT + 2), &[&remote]);
-        sticky.change(|service| service.flags |= SERVICE_DSR);
-        passes_up(&node, "direct server return", &to(NODE_PORT + 2));
         let _inside = node.objects.serve(Frontend::cluster_ip(&vip, TCP), &[&remote]);
         let client = family.at(family.client, 40001);
         passes_up(&node, "a ClusterIP", &tcp(&client, &vip, SYN).bytes());

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What keeps the agent from being ready.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::sync::watch;
 
 use super::Core;
 use crate::datapath::netlink::View;
@@ -45,4 +48,10 @@ impl Core {
             .is_empty()
             .then(|| format!("Node `{this}` has no `spec.podCIDRs` (or is not listed yet)"))
     }
+}
+
+/// The newest view, and whether nobody has been told of it.
+pub(super) fn latest(view: &mut watch::Receiver<Arc<View>>) -> (Arc<View>, bool) {
+    let newest = view.borrow_and_update();
+    (Arc::clone(&newest), newest.has_changed())
 }

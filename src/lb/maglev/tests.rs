@@ -70,7 +70,7 @@ fn the_order_of_members_changes_nothing() {
 }
 
 #[test]
-fn when_one_of_n_leaves_little_more_than_its_clients_move() {
+fn when_one_of_n_leaves_little_more_than_its_places_change_hands() {
     let some = [40, 60, 80, 90, 100, 110, 130, 180, 181, 182, 250, 300, 400, 700, 1300, 2100];
     for n in (2..34).chain(some) {
         let all = members(n);

@@ -38,6 +38,7 @@ fn sctp_reaches_backends_through_every_service_type() {
         node_port: Some(NODE_PORT),
         external_ips: vec![ip("198.51.100.110"), ip("2001:db8:51::110")],
         ingress: vec![ip("192.0.2.110"), ip("2001:db8:c0::110")],
+        ..Service::default()
     };
     let (pods, outside) = ([&stage.clients[0].place, &stage.clients[1].place], &stage.lab.outside);
     for backend in [&stage.web, &stage.far] {

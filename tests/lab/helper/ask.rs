@@ -15,6 +15,8 @@ use super::{Answer, word};
 
 /// Long enough for a retransmitted SYN on a busy machine.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(3);
+/// For a stream of a talk: several retransmissions. A lost connection stays lost.
+const STREAM: Duration = Duration::from_secs(15);
 /// Between two questions of a talk, and for an answer to a datagram of one.
 const PACE: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -134,9 +136,9 @@ enum Line {
 impl Line {
     fn open(protocol: &str, to: SocketAddr) -> io::Result<Self> {
         if protocol.starts_with("tcp") {
-            let stream = connect(to, 0, TIMEOUT)?;
+            let stream = connect(to, 0, STREAM)?;
             // A restart must not lose a connection; it may cost it a retransmission.
-            stream.set_read_timeout(Some(TIMEOUT))?;
+            stream.set_read_timeout(Some(STREAM))?;
             return Ok(Self::Stream(stream));
         }
         let socket = datagram(protocol, to, 0)?;

@@ -28,7 +28,8 @@ fn members_lie_where_the_compiler_put_them() {
     for (path, offset, size) in [
         ("saddr.w", offset_of!(Flow, saddr), 16),
         ("sport", offset_of!(Flow, sport), 2),
-        ("l2", offset_of!(Flow, output), 12),
+        ("l2.dmac", offset_of!(Flow, output), 6),
+        ("l2.smac", offset_of!(Flow, output) + 6, 6),
         ("kind", offset_of!(Flow, kind), 1),
         ("mtu", offset_of!(Flow, mtu), 2),
     ] {
