@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "dsr_insert.h"
 #include "dsr_open.h"
 #include "report.h"
 
@@ -100,25 +101,13 @@ static __always_inline int dsr_read_v6(struct __sk_buff *skb, struct scratch *sc
 static __always_inline int dsr_strip_v4(struct __sk_buff *skb, __u8 proto, const __u32 size)
 {
 	struct dsr_option_v4 option = {};
-	struct iphdr *ip;
-	void *data;
-	__u64 sum;
 
-	if (bpf_skb_load_bytes(skb, ETH_HLEN + sizeof(*ip), &option, size) ||
+	if (bpf_skb_load_bytes(skb, ETH_HLEN + sizeof(struct iphdr), &option, size) ||
 	    bpf_skb_adjust_room(skb, -(__s32)size, BPF_ADJ_ROOM_NET, dsr_room_flags(proto)))
 		return -1;
-	data = packet_data(skb);
-	ip = data + ETH_HLEN;
-	if ((void *)(ip + 1) > packet_end(skb))
-		return -1;
-	sum = (__u64)(__u16)~ip->check + (__u16) ~*(__u16 *)ip + (__u16)~ip->tot_len;
-	ip->ihl -= size / 4;
-	ip->tot_len = bpf_htons(bpf_ntohs(ip->tot_len) - size);
-	sum += *(__u16 *)ip + (__u64)ip->tot_len;
 	/* Bytes that were not carried are zero and add nothing. */
-	sum += (__u32)bpf_csum_diff((void *)&option, sizeof(option), NULL, 0, 0);
-	ip->check = ~rewrite_fold(sum);
-	return 0;
+	return dsr_resize_v4(skb, -(__s32)size,
+			     bpf_csum_diff((void *)&option, sizeof(option), NULL, 0, 0));
 }
 
 static __always_inline int dsr_strip_v6(struct __sk_buff *skb, __u8 proto, const __u32 size)

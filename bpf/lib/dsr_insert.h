@@ -15,31 +15,38 @@ static __always_inline __u64 dsr_room_flags(__u8 proto)
 	return BPF_F_ADJ_ROOM_NO_CSUM_RESET | (proto == IPPROTO_TCP ? 0 : BPF_F_ADJ_ROOM_FIXED_GSO);
 }
 
+/*
+ * Makes the IPv4 header, which has @grow bytes of options more, or less, say so. @sum: of what
+ * came, or the complement of what went. Returns 0, or -1.
+ */
+static __always_inline int dsr_resize_v4(struct __sk_buff *skb, const __s32 grow, __u32 sum)
+{
+	void *data = packet_data(skb);
+	struct iphdr *ip = data + ETH_HLEN;
+	__u64 check;
+
+	if ((void *)(ip + 1) > packet_end(skb))
+		return -1;
+	/* Both fields and the options count for the header's own checksum, and there it ends. */
+	check = (__u64)(__u16)~ip->check + (__u16) ~*(__u16 *)ip + (__u16)~ip->tot_len;
+	ip->ihl += grow / 4;
+	ip->tot_len = bpf_htons(bpf_ntohs(ip->tot_len) + grow);
+	check += *(__u16 *)ip + (__u64)ip->tot_len + sum;
+	ip->check = ~rewrite_fold(check);
+	return 0;
+}
+
 static __always_inline int dsr_insert_v4(struct __sk_buff *skb, const struct flow_key *key,
 					 const struct dsr_mark *mark)
 {
 	const __u32 size = dsr_option_size(false);
 	struct dsr_option_v4 option = {};
-	struct iphdr *ip;
-	void *data;
-	__u64 sum;
 
 	dsr_write_v4(&option, key, mark);
 	if (bpf_skb_adjust_room(skb, size, BPF_ADJ_ROOM_NET, dsr_room_flags(key->proto)) ||
-	    bpf_skb_store_bytes(skb, ETH_HLEN + sizeof(*ip), &option, size, 0))
+	    bpf_skb_store_bytes(skb, ETH_HLEN + sizeof(struct iphdr), &option, size, 0))
 		return -1;
-	data = packet_data(skb);
-	ip = data + ETH_HLEN;
-	if ((void *)(ip + 1) > packet_end(skb))
-		return -1;
-	/* Both fields and the option count for the header's own checksum, and there it ends. */
-	sum = (__u64)(__u16)~ip->check + (__u16) ~*(__u16 *)ip + (__u16)~ip->tot_len;
-	ip->ihl += size / 4;
-	ip->tot_len = bpf_htons(bpf_ntohs(ip->tot_len) + size);
-	sum += *(__u16 *)ip + (__u64)ip->tot_len;
-	sum += (__u32)bpf_csum_diff(NULL, 0, (void *)&option, size, 0);
-	ip->check = ~rewrite_fold(sum);
-	return 0;
+	return dsr_resize_v4(skb, size, bpf_csum_diff(NULL, 0, (void *)&option, size, 0));
 }
 
 /* The fields of an IPv6 header that say what follows. */

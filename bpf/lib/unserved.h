@@ -68,6 +68,18 @@ static __always_inline int unserved_echo(struct __sk_buff *skb, const struct pac
 	return verdict(OUTCOME_ANSWERED, bpf_redirect(skb->ifindex, 0));
 }
 
+/* What `vips` has for @addr, or NULL where it is others' to answer for: its owner's, or a class's.
+ */
+static __always_inline const struct vip *unserved_vip(const struct addr *addr)
+{
+	const struct vip *vip = vip_lookup(addr);
+
+	/* No flag: a hostIP, which only its owner answers for. */
+	if (!vip || !vip->flags || (vip->flags & VIP_FOREIGN) || owned_lookup(addr))
+		return NULL;
+	return vip;
+}
+
 /*
  * Answers or refuses scratch->packet, whose destination is in `vips` and no frontend. @ports: it
  * has some. Returns the verdict, or VERDICT_NONE: it is left alone.
@@ -83,9 +95,8 @@ __noinline int unserved(struct __sk_buff *skb, __u32 ports)
 	if (!scratch)
 		return VERDICT_NONE;
 	packet = &scratch->packet;
-	vip = vip_lookup(&packet->key.daddr);
-	/* No flag: a hostIP, which only its owner answers for. */
-	if (!vip || !vip->flags || (vip->flags & VIP_FOREIGN) || owned_lookup(&packet->key.daddr))
+	vip = unserved_vip(&packet->key.daddr);
+	if (!vip)
 		return VERDICT_NONE;
 	from_pod = packet->key.zone == ZONE_POD;
 	if (!from_pod && !(vip->flags & VIP_EXTERNAL))
@@ -114,8 +125,8 @@ static __always_inline int unserved_from_host(struct __sk_buff *skb, const struc
 
 	if (!packet_opens(packet))
 		return VERDICT_NONE;
-	vip = vip_lookup(&packet->key.daddr);
-	if (!vip || (vip->flags & VIP_FOREIGN) || owned_lookup(&packet->key.daddr))
+	vip = unserved_vip(&packet->key.daddr);
+	if (!vip)
 		return VERDICT_NONE;
 	service = service_lookup(&packet->key.daddr, packet->key.dport, packet->key.proto);
 	if (!service)
