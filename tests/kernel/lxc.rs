@@ -150,6 +150,23 @@ fn a_pods_packet_that_comes_back_from_outside_is_answered() {
     }
 }
 
+/// A version without `pod_pairs` opened the flow: its programs marked nothing.
+#[test]
+fn flows_that_are_older_than_marks_are_found() {
+    for family in FAMILIES {
+        let node = Node::new();
+        let backend = family.at(family.other_pod, 8080);
+        let _service = node.objects.serve(node_port(family, TCP), &[&backend]);
+        let request = tcp(&family.at(family.pod, 40001), &family.at(family.node, NODE_PORT), SYN);
+        let answer = node.wire_ok(&request).answer(SYN | ACK).bytes();
+        node.objects.unpin("pod_pairs");
+        // Loaded here and now.
+        let (_, frame) = node.raw("from_container", node.other_pod, &answer);
+        let reply = Packet::parse(&frame);
+        assert_eq!((reply.src, reply.dst), (request.dst, request.src));
+    }
+}
+
 #[test]
 fn a_pod_reaches_itself_through_its_service() {
     for family in FAMILIES {
