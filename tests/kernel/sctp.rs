@@ -4,6 +4,7 @@
 use culvert::abi::{Outcome, ServiceKind, TargetStatus};
 
 use super::host::{flows, load_balancer, node_port};
+use super::xdp::{XDP_PASS, driver};
 use crate::support::node::{FAMILIES, Node, TC_DROP, TC_REDIRECT};
 use crate::support::objects::{Frontend, SCTP};
 use crate::support::packet::{IcmpError, Packet, crc32c, cut, sctp};
@@ -170,6 +171,8 @@ fn what_is_cut_short_opens_nothing() {
         let front = family.at(family.node, super::host::NODE_PORT);
         let request = sctp(&family.at(family.client, 40001), &front);
         let cut = |packet: &Packet| packet.bytes()[..packet.bytes().len() - 1].to_vec();
+        assert_eq!(driver(&node, &cut(&request)), (XDP_PASS, cut(&request)));
+        assert_eq!(flows(&node), (0, 0));
         assert_eq!(node.raw("from_netdev", node.uplink, &cut(&request)).0, TC_DROP);
         assert_eq!((node.counted(Outcome::DropRewrite), flows(&node)), (1, (0, 0)));
 
