@@ -14,7 +14,7 @@ use super::place::Place;
 use super::pod::Pod;
 
 /// An agent that is not ready by then never will be, also where the processor is emulated.
-const PATIENCE: Duration = Duration::from_secs(240);
+const PATIENCE: Duration = Duration::from_secs(600);
 
 #[derive(Debug)]
 pub struct Node {
