@@ -17,8 +17,6 @@ mod support {
 }
 
 use std::fs;
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -27,7 +25,6 @@ use support::apiserver::ApiServer;
 use tokio::runtime::Runtime;
 
 use lab::cluster::{Lab, Options, Programs};
-use lab::node::Node;
 
 const SERVICES: u32 = 10_000;
 const ENDPOINTS: u32 = 10;
@@ -83,10 +80,10 @@ fn main() {
 }
 
 const FULL_COUNT: &str =
-    "kubeproxy_sync_full_proxy_rules_duration_seconds_count{ip_family=\"IPv4\"} ";
-const FULL_SUM: &str = "kubeproxy_sync_full_proxy_rules_duration_seconds_sum{ip_family=\"IPv4\"} ";
-const TAKEN: &str = "kubeproxy_sync_proxy_rules_endpoint_changes_total{ip_family=\"IPv4\"} ";
-const PENDING: &str = "culvert_sync_pending ";
+    "kubeproxy_sync_full_proxy_rules_duration_seconds_count{ip_family=\"IPv4\"}";
+const FULL_SUM: &str = "kubeproxy_sync_full_proxy_rules_duration_seconds_sum{ip_family=\"IPv4\"}";
+const TAKEN: &str = "kubeproxy_sync_proxy_rules_endpoint_changes_total{ip_family=\"IPv4\"}";
+const PENDING: &str = "culvert_sync_pending";
 
 struct Bench {
     api: ApiServer,
@@ -111,7 +108,7 @@ impl Bench {
             api.set(service(number));
             api.set(slice(number, 0));
         }
-        follow(node, &api.url());
+        node.follow(&api.url()).unwrap();
         let agent = node.agent.as_mut().unwrap();
         agent.kill().unwrap();
         agent.wait().unwrap();
@@ -161,37 +158,9 @@ impl Bench {
         Duration::from_nanos(spent.sum())
     }
 
-    /// A line of `/metrics`; 0 while it is not there.
     fn metric(&self, name: &str) -> f64 {
-        let page = self.lab.node(1).place.netns.run(|| {
-            let Ok(mut stream) = TcpStream::connect("127.0.0.1:1025") else { return String::new() };
-            write!(stream, "GET /metrics HTTP/1.0\r\n\r\n").unwrap();
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).unwrap();
-            answer
-        });
-        let line = page.lines().find_map(|line| line.strip_prefix(name));
-        line.map_or(0.0, |value| value.trim().parse().unwrap())
+        self.lab.node(1).metric(name)
     }
-}
-
-/// Makes a node's agent ask the API server from its next start on.
-fn follow(node: &Node, url: &str) {
-    let kubeconfig = node.dir.join("kubeconfig");
-    let text = format!(
-        "apiVersion: v1\nkind: Config\ncurrent-context: lab\n\
-         clusters: [{{name: lab, cluster: {{server: '{url}'}}}}]\n\
-         contexts: [{{name: lab, context: {{cluster: lab, user: lab}}}}]\n\
-         users: [{{name: lab, user: {{}}}}]\n"
-    );
-    fs::write(&kubeconfig, text).unwrap();
-    let config = node.dir.join("culvert.yaml");
-    let text = fs::read_to_string(&config).unwrap();
-    let lines = text.lines().map(|line| match line.starts_with("manifests: ") {
-        true => format!("kubeconfig: {}\n", kubeconfig.display()),
-        false => format!("{line}\n"),
-    });
-    fs::write(&config, lines.collect::<String>()).unwrap();
 }
 
 fn until(what: &str, is_so: impl Fn() -> bool) {

@@ -154,13 +154,9 @@ const TAKE: [(&str, Take); 7] = [
     }),
 ];
 
-/// Read, and not obeyed yet.
-const STORED: [&str; 1] = ["forwarding-mode"];
-
 /// Those that are obeyed, by our prefix; Cilium's name does the same.
 pub fn obeyed() -> impl Iterator<Item = String> {
-    let names = TAKE.iter().map(|(name, _)| *name).filter(|name| !STORED.contains(name));
-    names.map(|name| format!("{}{name}", PREFIXES[0]))
+    TAKE.iter().map(|(name, _)| format!("{}{name}", PREFIXES[0]))
 }
 
 fn word<T: Copy>(

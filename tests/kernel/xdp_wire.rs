@@ -15,6 +15,7 @@ use super::wire::{at, mac};
 use crate::support::netns::NetNs;
 use crate::support::node::{FAMILIES, ip};
 use crate::support::objects::{Objects, TCP, UDP};
+use crate::support::pins::all_programs_but;
 
 const WAIT: Option<Duration> = Some(Duration::from_secs(10));
 const UPLINKS: [&str; 2] = ["eth0", "eth1"];
@@ -121,27 +122,10 @@ impl Wires {
 
 /// Lets a device receive what another's driver hook sends: attaches one that serves nothing.
 pub(super) fn pass_all(ns: &NetNs, device: &str) -> Objects {
-    const OTHERS: [&str; 17] = [
-        "connect4",
-        "connect6",
-        "from_container",
-        "from_netdev",
-        "from_overlay",
-        "getpeername4",
-        "getpeername6",
-        "post_bind4",
-        "post_bind6",
-        "recvmsg4",
-        "recvmsg6",
-        "sendmsg4",
-        "sendmsg6",
-        "sock_release",
-        "to_container",
-        "to_netdev",
-        "to_overlay",
-    ];
     ns.run(|| {
-        let objects = Objects::load_without(&OTHERS, |_| ());
+        let objects = Objects::open(|options| {
+            options.programs_off.extend(all_programs_but(&["xdp_entry"]));
+        });
         let ifindex = if_nametoindex(device).unwrap();
         objects.datapath().attach_xdp(ifindex, device, XdpMode::Native).unwrap();
         objects

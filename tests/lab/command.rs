@@ -5,6 +5,7 @@
 //! interrupted; `shell` enters a node or pod of the one that is up; `down` ends it.
 
 #[path = "lib.rs"]
+#[expect(dead_code, reason = "shared with the lab tests, of which this needs a part")]
 mod lab;
 
 mod demo;

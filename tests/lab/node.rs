@@ -2,6 +2,8 @@
 //! One node: its agent, and the lab in the role of its kubelet.
 
 use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -94,6 +96,39 @@ impl Node {
             }
             std::thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    /// Makes the agent ask the API server at `url` from its next start on.
+    pub fn follow(&self, url: &str) -> Result<()> {
+        let kubeconfig = self.dir.join("kubeconfig");
+        let text = format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: lab\n\
+             clusters: [{{name: lab, cluster: {{server: '{url}'}}}}]\n\
+             contexts: [{{name: lab, context: {{cluster: lab, user: lab}}}}]\n\
+             users: [{{name: lab, user: {{}}}}]\n"
+        );
+        fs::write(&kubeconfig, text)?;
+        let config = self.dir.join("culvert.yaml");
+        let text = fs::read_to_string(&config)?;
+        let lines = text.lines().map(|line| match line.starts_with("manifests: ") {
+            true => format!("kubeconfig: {}\n", kubeconfig.display()),
+            false => format!("{line}\n"),
+        });
+        Ok(fs::write(&config, lines.collect::<String>())?)
+    }
+
+    /// A line of the agent's `/metrics`, which begins with `name`; 0 while it is not there.
+    pub fn metric(&self, name: &str) -> f64 {
+        let page = || -> std::io::Result<String> {
+            let mut stream = TcpStream::connect("127.0.0.1:1025")?;
+            write!(stream, "GET /metrics HTTP/1.0\r\n\r\n")?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer)?;
+            Ok(answer)
+        };
+        let page = self.place.netns.run(|| page().unwrap_or_default());
+        let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.map_or(0.0, |value| value.trim().parse().unwrap_or(0.0))
     }
 
     pub fn log_path(&self) -> PathBuf {

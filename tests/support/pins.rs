@@ -8,6 +8,16 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use culvert::abi;
 use culvert::datapath::{Options, host};
 
+/// Every program but these, for [`Options::programs_off`]: the verifier takes its time for each.
+pub fn all_programs_but(kept: &[&str]) -> impl Iterator<Item = String> {
+    // The table of the verifier's budget names them all.
+    include_str!("../verified_insns.tsv")
+        .lines()
+        .filter_map(|line| Some(line.split_once('\t')?.0))
+        .filter(|name| !kept.contains(name))
+        .map(str::to_owned)
+}
+
 #[derive(Debug)]
 pub struct PinRoot(PathBuf);
 

@@ -6,7 +6,7 @@ use crate::abi::{
     SERVICE_DELEGATE, SERVICE_DSR, SERVICE_HAS_ENDPOINTS, SERVICE_SOURCE_RANGES,
     SERVICE_SOURCE_RANGES_DENY, ServiceKind,
 };
-use crate::lb::{Context, Selection};
+use crate::lb::{Context, Selection, obeyed_annotations};
 use crate::model::{IngressAddress, Service, ServiceType};
 
 fn web(annotations: &[(&str, &str)]) -> Service {
@@ -62,6 +62,8 @@ fn each_annotation_does_its_work_under_either_prefix_and_ours_wins() {
         ("forwarding-mode", "dsr", ALL, ranges | SERVICE_DSR, 0),
     ];
     for (name, value, kinds, flags, algorithm) in cases {
+        let said = format!("service.culvert.io/{name}");
+        assert!(obeyed_annotations().any(|each| each == said), "{name} is obeyed");
         for prefix in ["service.culvert.io/", "service.cilium.io/"] {
             let label = format!("{prefix}node");
             let found =

@@ -2,7 +2,6 @@
 //! An API server of the test's own for the agent of one node.
 
 use std::collections::BTreeMap;
-use std::fs;
 
 use serde_json::Value;
 use tokio::runtime::Runtime;
@@ -25,7 +24,7 @@ impl Api {
     pub fn start(node: &Node) -> Self {
         let runtime = Runtime::new().unwrap();
         let server = node.place.netns.run(|| runtime.block_on(ApiServer::start()));
-        point_at(node, &server.url());
+        node.follow(&server.url()).unwrap();
         Self { server, runtime, holds: Objects::new() }
     }
 
@@ -50,23 +49,4 @@ impl Api {
         let Self { server, runtime, .. } = self;
         node.place.netns.run(|| runtime.block_on(server.come_back()));
     }
-}
-
-/// Makes the agent's configuration name the API server at `url` as its source.
-pub fn point_at(node: &Node, url: &str) {
-    let kubeconfig = node.dir.join("kubeconfig");
-    let text = format!(
-        "apiVersion: v1\nkind: Config\ncurrent-context: lab\n\
-         clusters: [{{name: lab, cluster: {{server: '{url}'}}}}]\n\
-         contexts: [{{name: lab, context: {{cluster: lab, user: lab}}}}]\n\
-         users: [{{name: lab, user: {{}}}}]\n"
-    );
-    fs::write(&kubeconfig, text).unwrap();
-    let config = node.dir.join("culvert.yaml");
-    let text = fs::read_to_string(&config).unwrap();
-    let lines = text.lines().map(|line| match line.starts_with("manifests: ") {
-        true => format!("kubeconfig: {}\n", kubeconfig.display()),
-        false => format!("{line}\n"),
-    });
-    fs::write(&config, lines.collect::<String>()).unwrap();
 }

@@ -10,7 +10,6 @@ use culvert::datapath::Maps;
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
-use super::api::point_at;
 use super::stage::{Stage, eventually};
 use crate::lab::manifest::{SERVICE_PORT, Service};
 use crate::lab::pod::Pod;
@@ -120,7 +119,7 @@ impl World {
         let node = stage.lab.node(1);
         let api = node.place.netns.run(|| runtime.block_on(ApiServer::start()));
         api.set(node.manifest());
-        point_at(node, &api.url());
+        node.follow(&api.url()).unwrap();
         Self { stage, api, runtime }
     }
 

@@ -9,7 +9,7 @@ use nix::net::if_::if_nametoindex;
 
 use super::stage::{Stage, eventually};
 use crate::lab::place::Place;
-use crate::support::pins::PinRoot;
+use crate::support::pins::{PinRoot, all_programs_but};
 
 #[derive(Debug)]
 pub struct Mode {
@@ -72,10 +72,8 @@ fn wire_for_drivers(stage: &Stage) -> (Datapath, PinRoot) {
     places.for_each(without_checksum_offload);
     let root = PinRoot::new();
     // Over empty maps it passes everything.
-    let options = Options {
-        programs_off: OTHERS.iter().map(|&name| name.to_owned()).collect(),
-        ..root.options()
-    };
+    let options =
+        Options { programs_off: all_programs_but(&["xdp_entry"]).collect(), ..root.options() };
     let datapath = lab.fabric.run(|| {
         let datapath = Datapath::open(options).unwrap();
         for port in lab.nodes.iter().map(|node| node.name.as_str()).chain(["outside"]) {
@@ -92,24 +90,3 @@ fn without_checksum_offload(place: &Place) {
     ethtool.args(["-K", "eth0", "tx", "off"]).stdout(Stdio::null());
     assert!(place.output(&mut ethtool).unwrap().status.success());
 }
-
-/// The verifier takes its time for each.
-const OTHERS: [&str; 17] = [
-    "connect4",
-    "connect6",
-    "from_container",
-    "from_netdev",
-    "from_overlay",
-    "getpeername4",
-    "getpeername6",
-    "post_bind4",
-    "post_bind6",
-    "recvmsg4",
-    "recvmsg6",
-    "sendmsg4",
-    "sendmsg6",
-    "sock_release",
-    "to_container",
-    "to_netdev",
-    "to_overlay",
-];
