@@ -220,7 +220,17 @@ fn new_flows<'w>(world: &'w World, hook: Hook, side: Side, tuple: Tuple) -> Resu
     if matches!(side, Side::Wire) {
         vary.push(Vary { offset: frame::source_low_offset(&packet), bits: 16 });
     }
-    Ok(Prepared { hook, program, packet, ifindex, vary, keeper: None, bits: 0, opens: true, marks: None })
+    Ok(Prepared {
+        hook,
+        program,
+        packet,
+        ifindex,
+        vary,
+        keeper: None,
+        bits: 0,
+        opens: true,
+        marks: None,
+    })
 }
 
 /// SYN, SYN-ACK, ACK through the programs. Returns the tuple that the server's packets arrive with.
