@@ -27,7 +27,9 @@ mod kernel {
     mod cni;
     mod datapath;
     mod dsr;
+    mod dsr_apart;
     mod dsr_end;
+    mod dsr_geneve;
     mod dsr_ipip;
     mod dsr_keys;
     mod dsr_mtu;

@@ -5,6 +5,7 @@
 #include "affinity.h"
 #include "dsr_option.h"
 #include "maglev.h"
+#include "nodes.h"
 #include "owned.h"
 #include "report.h"
 #include "route.h"
@@ -127,13 +128,18 @@ static __always_inline bool choose_is_empty(const struct service *service, __u8 
 }
 
 /*
- * Whether a remote backend is to answer @packet's sender itself. A flow whose first packet cannot
- * carry the option gets SNAT.
+ * Whether @backend, a remote one, is to answer @packet's sender itself. A flow whose first packet
+ * cannot carry the option gets SNAT, and so does one whose backend's node is not known.
  */
 static __always_inline bool choose_direct_return(const struct packet *packet,
-						 const struct service *service)
+						 const struct service *service,
+						 const struct backend *backend)
 {
 	const bool v6 = !addr_is_v4(&packet->key.saddr);
+
+	if (CONFIG.dsr_dispatch == DSR_GENEVE && (service->flags & SERVICE_DSR) &&
+	    !node_lookup(&backend->addr))
+		return false;
 
 	return CONFIG.dsr_dispatch && (service->flags & SERVICE_DSR) && !packet->fragment &&
 	       packet->key.zone == ZONE_WIRE && dsr_has_room(packet, v6) && dsr_ready(v6);
@@ -188,10 +194,10 @@ static __always_inline int choose_way(CTX *ctx, struct scratch *scratch,
 	plan->reverse_zone = ZONE_WIRE;
 	if (packet->key.zone == ZONE_POD)
 		return 0;
-	if (choose_direct_return(packet, service)) {
+	if (choose_direct_return(packet, service, backend)) {
 		plan->flags = FLOW_DSR | FLOW_OPTION;
 		/* The outer source is the node's: the stack would take it for a martian. */
-		if (CONFIG.dsr_dispatch == DSR_IPIP)
+		if (CONFIG.dsr_dispatch != DSR_OPTION)
 			plan->flags |= FLOW_OWN_SOURCE;
 		forward->flags |= plan->flags;
 		return 0;

@@ -6,7 +6,7 @@
 #pragma once
 
 #include "dsr_insert.h"
-#include "dsr_open.h"
+#include "dsr_unmark.h"
 #include "report.h"
 
 /* Whether @tag, of which @size bytes were carried, is one that @mark must have. */
@@ -201,6 +201,7 @@ __noinline int dsr_strip(struct __sk_buff *skb, bool v6, __u32 size)
 	if (!scratch)
 		return -1;
 	proto = scratch->packet.key.proto;
+	scratch->packet.l4_off -= size;
 	if (v6)
 		return size == DSR_PLAIN_V6
 			       ? dsr_strip_v6(skb, proto, DSR_PLAIN_V6)
@@ -240,11 +241,19 @@ static __always_inline int dsr_accept(struct __sk_buff *skb, struct packet *pack
 	if (!size)
 		return VERDICT_NONE;
 	why = size < 0 ? -size : dsr_open(skb);
-	if (why) {
+	if (why > 0) {
 		scratch = scratch_get();
 		if (scratch)
 			packet->key = scratch->packet.key;
 		return verdict_drop(why);
 	}
-	return dsr_strip(skb, v6, size) ? verdict_drop(DROP_REWRITE) : VERDICT_NONE;
+	if (dsr_strip(skb, v6, size))
+		return verdict_drop(DROP_REWRITE);
+	if (why == DSR_ASIDE) {
+		why = dsr_unmark(skb);
+		if (why)
+			return verdict_drop(why);
+		packet->key.zone = ZONE_OVERLAY;
+	}
+	return VERDICT_NONE;
 }

@@ -12,8 +12,6 @@
 #include "flow.h"
 #include "rewrite.h"
 
-#define DSR_OUTER_TTL 64
-
 #define IP_DONT_FRAGMENT 0x4000
 
 /* The outer IPv4 header of what @flow sends. @total: its length; @from: the inner destination. */

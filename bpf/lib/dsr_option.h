@@ -60,6 +60,23 @@ static __always_inline __u32 dsr_option_size(const bool v6)
 	return CONFIG.dsr_plain_out ? DSR_PLAIN_V4 : sizeof(struct dsr_option_v4);
 }
 
+/* Bytes of the Geneve option (dsr_geneve.h). */
+#define DSR_GENEVE_V4 20
+#define DSR_GENEVE_V6 32
+#define DSR_GENEVE_TAG 8
+
+static __always_inline __u32 dsr_geneve_size(const bool v6)
+{
+	return (v6 ? DSR_GENEVE_V6 : DSR_GENEVE_V4) - (CONFIG.dsr_plain_out ? DSR_GENEVE_TAG : 0);
+}
+
+/* IPv6, UDP, Geneve and inner Ethernet headers. The outer family is the node's: the larger one
+ * counts. */
+#define DSR_GENEVE_OUTER 70
+
+/* TTL of what is put around a packet. */
+#define DSR_OUTER_TTL 64
+
 /* IP and TCP headers without options, and the smallest segment that everyone must take. */
 #define DSR_TCP_V4 40
 #define DSR_TCP_V6 60
@@ -73,6 +90,8 @@ static __always_inline __u32 dsr_overhead(const bool v6)
 		return dsr_option_size(v6);
 	case DSR_IPIP:
 		return v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr);
+	case DSR_GENEVE:
+		return DSR_GENEVE_OUTER + dsr_geneve_size(v6);
 	default:
 		return 0;
 	}
@@ -81,9 +100,6 @@ static __always_inline __u32 dsr_overhead(const bool v6)
 /* Whether @packet's header has room for the option. Extension headers have no limit. */
 static __always_inline bool dsr_has_room(const struct packet *packet, const bool v6)
 {
-	/* Nothing dispatches by Geneve yet. */
-	if (CONFIG.dsr_dispatch == DSR_GENEVE)
-		return false;
 	return v6 || CONFIG.dsr_dispatch != DSR_OPTION ||
 	       packet->l4_off - ETH_HLEN + dsr_option_size(false) <= IPV4_HEADER_MAX;
 }
@@ -101,10 +117,10 @@ static __always_inline bool dsr_ready(const bool v6)
 {
 	const struct settings *settings = settings_get();
 
+	if (!settings || (CONFIG.dsr_dispatch == DSR_GENEVE && !settings->geneve_ifindex))
+		return false;
 	if (CONFIG.dsr_plain_out)
 		return true;
-	if (!settings)
-		return false;
 	if (CONFIG.dsr_dispatch == DSR_IPIP)
 		return v6 ? !addr_is_zero(&settings->dsr_source_v6)
 			  : !addr_is_zero(&settings->dsr_source_v4);

@@ -5,10 +5,12 @@
  */
 #pragma once
 
+#include "dsr_geneve.h"
 #include "dsr_insert.h"
 #include "dsr_ipip.h"
-#include "flow_table.h"
+#include "flow_open.h"
 #include "mss.h"
+#include "nodes.h"
 #include "output.h"
 #include "reject.h"
 
@@ -63,6 +65,25 @@ static __always_inline bool dsr_fits(const struct __sk_buff *skb, const struct p
 }
 
 /*
+ * Fills scratch->mark for scratch->packet, and returns, in scratch->reverse_key, the tuple that it
+ * has once scratch->forward is carried out.
+ */
+static __always_inline struct flow_key *dsr_describe(struct scratch *scratch)
+{
+	const struct packet *packet = &scratch->packet;
+	struct flow_key *key = &scratch->reverse_key;
+
+	scratch->mark.vip = packet->key.daddr;
+	scratch->mark.port = packet->key.dport;
+	scratch->mark.client_port = packet->key.sport;
+	*key = packet->key;
+	key->daddr = scratch->forward.daddr;
+	key->sport = scratch->forward.sport;
+	key->dport = scratch->forward.dport;
+	return key;
+}
+
+/*
  * Sends scratch->packet, with the option, as scratch->forward says. @ticked: as in output_flow().
  * Returns the verdict.
  */
@@ -82,14 +103,7 @@ __noinline int dsr_send_marked(struct __sk_buff *skb, __u32 ticked)
 	v4 = addr_is_v4(&packet->key.saddr);
 	l4_off = packet->l4_off;
 	fits = dsr_fits(skb, packet, flow);
-	scratch->mark.vip = packet->key.daddr;
-	scratch->mark.port = packet->key.dport;
-	scratch->mark.client_port = packet->key.sport;
-	key = &scratch->reverse_key;
-	*key = packet->key;
-	key->daddr = flow->daddr;
-	key->sport = flow->sport;
-	key->dport = flow->dport;
+	key = dsr_describe(scratch);
 
 	if (v4 ? rewrite_packet(skb, packet, flow, !output_by_stack(flow), false)
 	       : rewrite_packet(skb, packet, flow, !output_by_stack(flow), true))
@@ -161,8 +175,54 @@ __noinline int dsr_send_wrapped(struct __sk_buff *skb, __u32 ticked)
 	return output_flow(skb, flow, ticked);
 }
 
+/*
+ * Sends scratch->packet, as scratch->forward says, through the Geneve device to the node that the
+ * backend is on. Returns the verdict.
+ */
+__noinline int dsr_send_tunnelled(struct __sk_buff *skb)
+{
+	const struct settings *settings = settings_get();
+	struct scratch *scratch = scratch_get();
+	const struct packet *packet;
+	const struct node *node;
+	struct flow_key *key;
+	struct flow *flow;
+	bool v4;
+
+	if (!scratch || !settings)
+		return verdict_drop(DROP_FLOWS_FULL);
+	packet = &scratch->packet;
+	flow = &scratch->forward;
+	node = node_lookup(&flow->daddr);
+	if (!node || !settings->geneve_ifindex)
+		return verdict_drop(DROP_NO_ROUTE);
+	v4 = addr_is_v4(&packet->key.saddr);
+	key = dsr_describe(scratch);
+
+	if (packet->tcp_flags & TCP_FLAG_SYN) {
+		if (v4)
+			dsr_clamp(skb, packet->l4_off, flow->mtu, false);
+		else
+			dsr_clamp(skb, packet->l4_off, flow->mtu, true);
+	}
+	if (v4 ? rewrite_packet(skb, packet, flow, 1, false)
+	       : rewrite_packet(skb, packet, flow, 1, true))
+		return verdict_drop(DROP_REWRITE);
+	if (dsr_geneve_to(skb, &node->addr))
+		return verdict_drop(DROP_REWRITE);
+	if (v4 ? dsr_geneve_option_v4(skb, key, &scratch->mark)
+	       : dsr_geneve_option_v6(skb, key, &scratch->mark))
+		return verdict_drop(DROP_REWRITE);
+	flow->told = 1;
+	flow->flags &= ~FLOW_OPTION;
+	skb->tc_index = OUTPUT_FINISHED;
+	return verdict(OUTCOME_FORWARDED, bpf_redirect(settings->geneve_ifindex, 0));
+}
+
 static __always_inline int dsr_send_now(struct __sk_buff *skb, __u32 ticked)
 {
+	if (CONFIG.dsr_dispatch == DSR_GENEVE)
+		return dsr_send_tunnelled(skb);
 	return CONFIG.dsr_dispatch == DSR_IPIP ? dsr_send_wrapped(skb, ticked)
 					       : dsr_send_marked(skb, ticked);
 }
@@ -203,6 +263,41 @@ static __always_inline int dsr_send_first(struct __sk_buff *skb)
 	return decided;
 }
 
+/* Whether @packet is a SYN that comes again: nobody has answered the first. */
+static __always_inline bool dsr_unanswered(const struct packet *packet, const struct flow *flow)
+{
+	return packet->key.proto == IPPROTO_TCP && packet_opens(packet) && flow->told &&
+	       flow->created != flow->last_seen && !(flow->tcp_own & FLOW_TCP_ACK);
+}
+
+/*
+ * Opens the flow of scratch->packet, scratch->forward, anew with another client port: the one it
+ * had may be taken at the backend's node, by a connection through another LB node. If it was not,
+ * that node knows the client's own port and goes on with it. Returns 0, or -1.
+ */
+__noinline int dsr_send_anew(struct __sk_buff *skb)
+{
+	struct scratch *scratch = scratch_get();
+	struct flow *forward;
+
+	if (!scratch)
+		return -1;
+	forward = &scratch->forward;
+	flow_close(&scratch->packet.key, forward);
+	scratch->plan = (struct flow_plan){
+		.saddr = forward->saddr,
+		.daddr = forward->daddr,
+		.dport = forward->dport,
+		.reverse_zone = ZONE_WIRE,
+		.other_port = 1,
+		.service = forward->service,
+		.target = forward->target,
+		.target_epoch = forward->target_epoch,
+		.flags = FLOW_DSR | FLOW_OPTION,
+	};
+	return flow_open(skb) ? -1 : 0;
+}
+
 /*
  * Sends @packet, which @flow was found for, if it must carry the option now. Returns the verdict,
  * or VERDICT_NONE: the flow's rewrite is all it needs.
@@ -213,9 +308,9 @@ static __always_inline int dsr_send(struct __sk_buff *skb, const struct packet *
 	struct scratch *scratch;
 	int decided;
 
+	/* Of datagrams each says whose it is: nothing else keeps two services' apart. */
 	if (CONFIG.dsr_dispatch == DSR_OPTION && !ticked && !(flow->flags & FLOW_OPTION) &&
-	    !(packet->tcp_flags & TCP_FLAG_SYN) &&
-	    !(CONFIG.dsr_plain_out && packet->key.proto != IPPROTO_TCP))
+	    !(packet->tcp_flags & TCP_FLAG_SYN) && packet->key.proto == IPPROTO_TCP)
 		return VERDICT_NONE;
 	scratch = scratch_get();
 	if (!scratch)
@@ -225,6 +320,9 @@ static __always_inline int dsr_send(struct __sk_buff *skb, const struct packet *
 	/* The backend's node must be told once; to remind it, a smaller packet will do. */
 	if ((!flow->told || CONFIG.dsr_dispatch != DSR_OPTION) && !dsr_fits(skb, packet, flow))
 		return reject_send(skb, REJECT_TOO_BIG, dsr_mtu(packet, flow));
+	if (CONFIG.dsr_dispatch == DSR_OPTION && !CONFIG.dsr_plain_out &&
+	    dsr_unanswered(packet, flow))
+		return dsr_send_anew(skb) ? verdict_drop(DROP_FLOWS_FULL) : dsr_send_first(skb);
 	decided = dsr_send_now(skb, ticked);
 	dsr_note(flow, &scratch->forward);
 	return decided;

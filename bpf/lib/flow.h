@@ -53,6 +53,8 @@ enum flow_flag {
 	FLOW_DSR = 1 << 9,	  /* LB node: answers do not come back this way */
 	FLOW_DSR_END = 1 << 10,	  /* backend's node: the request came translated, the answer is
 				     translated here */
+	FLOW_DSR_ALIAS = 1 << 11, /* backend's node: a connection's request under the port that its
+				     LB node has changed to since */
 };
 
 /* What one side has sent so far; the lifetime follows from both sides' bits. */

@@ -61,7 +61,8 @@ static __noinline bool flow_touch_partner(const struct flow_key *key, struct flo
 	if (other && !flow_expired(other, key->proto, now))
 		return false;
 	/* Only an option knows what its answers are to be: the next one says it again. */
-	if ((flow->flags & (FLOW_DSR_END | FLOW_REPLY)) == FLOW_DSR_END)
+	if ((flow->flags & (FLOW_DSR_END | FLOW_REPLY)) == FLOW_DSR_END ||
+	    (flow->flags & FLOW_DSR_ALIAS))
 		return false;
 
 	if (partner.zone == ZONE_POD) {

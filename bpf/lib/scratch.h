@@ -21,7 +21,9 @@ struct flow_plan {
 	__u32 service;
 	__u32 target;
 	__u16 target_epoch;
-	__u16 flags; /* enum flow_flag */
+	__u16 flags;	 /* enum flow_flag */
+	__u8 other_port; /* not the client's own, even where that is free */
+	__u8 pad[3];
 };
 
 /* What a DSR option says. */

@@ -86,6 +86,8 @@ __noinline int snat_claim(CTX *ctx)
 		return -ENOENT;
 	key = &scratch->reverse_key;
 	keep = !scratch->plan.own_address || snat_port_allowed(bpf_ntohs(key->dport));
+	if (scratch->plan.other_port)
+		keep = false;
 
 	for (int i = 0; i < SNAT_TRIES; i++) {
 		__u32 random = bpf_get_prandom_u32();

@@ -24,7 +24,7 @@ static __always_inline __u32 xdp_growth(const struct flow *flow, __u8 proto, con
 		return xdp_outer_size(v6);
 	if (CONFIG.dsr_dispatch == DSR_GENEVE)
 		return XDP_GROWS_TOO_MUCH;
-	if (!(flow->flags & FLOW_OPTION) && !(CONFIG.dsr_plain_out && proto != IPPROTO_TCP))
+	if (!(flow->flags & FLOW_OPTION) && proto == IPPROTO_TCP)
 		return 0;
 	return dsr_option_size(v6);
 }

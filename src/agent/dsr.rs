@@ -165,7 +165,8 @@ impl Dsr {
             (DsrDispatch::Ipip, _, true) => 40,
             // Ethernet, UDP, Geneve and its option besides the outer header, whose family is the
             // node's: the larger one counts.
-            (DsrDispatch::Geneve, _, v6) => 70 + 4 + if v6 { 28 } else { 16 },
+            (DsrDispatch::Geneve, false, v6) => 70 + 4 + if v6 { 28 } else { 16 },
+            (DsrDispatch::Geneve, true, v6) => 70 + 4 + if v6 { 20 } else { 8 },
         }
     }
 

@@ -26,7 +26,12 @@ pub(super) fn node(dispatch: DsrDispatch) -> Node {
         let prefix = IpNet::from(lb(family).parse::<IpAddr>().unwrap());
         let value = NodeAddress { addr: ip(lb(family)), flags: NODE_ADDRESS, pad: 0 };
         node.objects.maps().nodes.set(&NodeKey::new(prefix), &value).unwrap();
+        let pod = IpNet::from(family.remote.parse::<IpAddr>().unwrap());
+        let value = NodeAddress { flags: 0, ..value };
+        node.objects.maps().nodes.set(&NodeKey::new(pod), &value).unwrap();
     }
+    // Any device: nothing is sent.
+    node.objects.maps().set_geneve(node.other_pod).unwrap();
     node
 }
 

@@ -21,6 +21,8 @@ const fn overhead(family: Family, dispatch: DsrDispatch) -> usize {
     match (dispatch, family.v6) {
         (DsrDispatch::Ipip, false) => 20,
         (DsrDispatch::Ipip, true) => 40,
+        (DsrDispatch::Geneve, false) => 90,
+        (DsrDispatch::Geneve, true) => 102,
         (_, false) => 16,
         (_, true) => 32,
     }
@@ -35,7 +37,7 @@ fn datagram(family: Family, size: usize) -> Packet {
 #[test]
 fn what_does_not_fit_with_the_option_is_answered_with_the_mtu_that_does() {
     for family in FAMILIES {
-        for dispatch in [DsrDispatch::Option, DsrDispatch::Ipip] {
+        for dispatch in [DsrDispatch::Option, DsrDispatch::Ipip, DsrDispatch::Geneve] {
             let node = dsr_ipip::node(dispatch);
             let backend = family.at(family.remote, 8080);
             let _service = serve(&node, &family.at(family.vip, 80), UDP, &[&backend]);
@@ -50,7 +52,9 @@ fn what_does_not_fit_with_the_option_is_answered_with_the_mtu_that_does() {
             assert_eq!(node.counted(Outcome::DropTooBig), 1);
 
             let (action, frame) = node.wire(&datagram(family, fits));
-            assert_eq!((action, frame.len()), (TC_REDIRECT, 14 + MTU));
+            // What the Geneve device adds is not there yet.
+            let inner = if dispatch == DsrDispatch::Geneve { fits } else { MTU };
+            assert_eq!((action, frame.len()), (TC_REDIRECT, 14 + inner));
         }
     }
 }

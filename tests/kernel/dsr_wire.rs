@@ -3,7 +3,8 @@
 //! node with its pod.
 
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd as _;
 
 use culvert::abi::{
     DsrDispatch, Endpoint, Hook, NODE_ADDRESS, NodeAddress, NodeKey, Outcome, SERVICE_DSR,
@@ -12,6 +13,7 @@ use culvert::abi::{
 use culvert::datapath::XdpMode;
 use ipnet::IpNet;
 use nix::net::if_::if_nametoindex;
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage};
 
 use super::wire::{WAIT, at, mac, pattern};
 use super::xdp_wire::{pass_all, without_checksum_offload};
@@ -25,6 +27,21 @@ const fn second(family: Family) -> [&'static str; 2] {
     if family.v6 { ["fd0a::1", "fd0a::fe"] } else { ["10.10.0.1", "10.10.0.254"] }
 }
 
+/// Programs that have no part here; the verifier takes its time for each.
+const SOCKETS: [&str; 11] = [
+    "connect4",
+    "connect6",
+    "getpeername4",
+    "getpeername6",
+    "post_bind4",
+    "post_bind6",
+    "recvmsg4",
+    "recvmsg6",
+    "sendmsg4",
+    "sendmsg6",
+    "sock_release",
+];
+
 struct Wires {
     client: NetNs,
     router: NetNs,
@@ -34,6 +51,8 @@ struct Wires {
     lb_objects: Objects,
     end_objects: Objects,
     _peer: Option<Objects>,
+    /// Requests do go out by direct server return: for Geneve, the kernel must have it.
+    direct: bool,
 }
 
 impl Wires {
@@ -78,12 +97,17 @@ impl Wires {
         let load = |ns: &NetNs| {
             ns.run(|| {
                 culvert::datapath::sysctl::enable_forwarding().unwrap();
-                Objects::load(|config| config.dsr_dispatch = dispatch as u8)
+                Objects::load_without(&SOCKETS, |config| config.dsr_dispatch = dispatch as u8)
             })
         };
         let (lb_objects, end_objects) = (load(&lb), load(&end));
-        let mut wires = Self { client, router, pod, lb, end, lb_objects, end_objects, _peer: None };
+        let direct = true;
+        let mut wires =
+            Self { client, router, pod, lb, end, lb_objects, end_objects, _peer: None, direct };
         wires.fill();
+        if dispatch == DsrDispatch::Geneve {
+            wires.direct = wires.tunnel();
+        }
         if driver {
             without_checksum_offload(&wires.router, "lb0");
             wires._peer = Some(pass_all(&wires.router, "lb0"));
@@ -142,10 +166,50 @@ impl Wires {
         self.end.run(|| self.end_objects.datapath().attach_pod(ifindex, "lxc1").unwrap());
     }
 
+    /// Gives both nodes a Geneve device, as their agents would. Returns whether the kernel has it.
+    fn tunnel(&self) -> bool {
+        for (ns, objects) in [(&self.lb, &self.lb_objects), (&self.end, &self.end_objects)] {
+            let maps = objects.maps();
+            for family in FAMILIES {
+                let pod = IpNet::from(family.pod.parse::<std::net::IpAddr>().unwrap());
+                let value = NodeAddress { addr: ip(second(family)[0]), flags: 0, pad: 0 };
+                maps.nodes.set(&NodeKey::new(pod), &value).unwrap();
+            }
+            let made = ns.run(|| {
+                let args = ["link", "add", "tunnel0", "type", "geneve", "external"];
+                let mut command = std::process::Command::new("ip");
+                command.args(args).args(["dstport", "6081"]).output().unwrap().status.success()
+            });
+            if !made {
+                return false;
+            }
+            ns.ip("link set tunnel0 up");
+            ns.run(|| {
+                let ifindex = if_nametoindex("tunnel0").unwrap();
+                objects.datapath().attach_overlay(ifindex, "tunnel0").unwrap();
+                maps.set_geneve(ifindex).unwrap();
+            });
+        }
+        true
+    }
+
+    /// Who asks, as the backend sees it: where nothing goes directly, a port of the LB node's.
+    fn assert_seen(&self, family: Family, seen: SocketAddr, client: SocketAddr) {
+        if self.direct {
+            assert_eq!(seen, client, "the backend sees the client");
+        } else {
+            assert_eq!(seen.ip(), family.node.parse::<std::net::IpAddr>().unwrap());
+        }
+    }
+
     /// The service on both nodes, as their agents would write it.
     fn serve(&self, family: Family, proto: u8) -> [Served<'_>; 2] {
+        self.serve_at(family, proto, 80)
+    }
+
+    fn serve_at(&self, family: Family, proto: u8, port: u16) -> [Served<'_>; 2] {
         [&self.lb_objects, &self.end_objects].map(|objects| {
-            let frontend = Frontend::cluster_ip(&family.at(family.vip, 80), proto);
+            let frontend = Frontend::cluster_ip(&family.at(family.vip, port), proto);
             let frontend = frontend.kind(ServiceKind::LoadBalancer);
             let served = objects.serve(frontend, &[&family.at(family.pod, 8080)]);
             served.change(|service| service.flags |= SERVICE_DSR);
@@ -164,12 +228,12 @@ impl Wires {
     }
 
     fn driver_finished(&self) -> u64 {
-        let counters = self.lb_objects.maps().counters().unwrap();
-        counters
-            .iter()
-            .filter(|(outcome, on, _)| (*outcome, *on) == (Outcome::Forwarded, Hook::Xdp))
-            .map(|(.., counter)| counter.packets)
-            .sum()
+        counted(&self.lb_objects, Outcome::Forwarded, Hook::Xdp)
+    }
+
+    /// Packets that came to the pod through the Geneve device.
+    fn end_took(&self) -> u64 {
+        counted(&self.end_objects, Outcome::Local, Hook::FromOverlay)
     }
 
     fn tcp(&self, family: Family) {
@@ -181,7 +245,7 @@ impl Wires {
         let mut stream =
             self.client.run(|| TcpStream::connect_timeout(&front, WAIT.unwrap()).unwrap());
         let (mut server, seen) = listener.accept().unwrap();
-        assert_eq!(seen, stream.local_addr().unwrap(), "the backend sees the client");
+        self.assert_seen(family, seen, stream.local_addr().unwrap());
         for stream in [&stream, &server] {
             stream.set_read_timeout(WAIT).unwrap();
             stream.set_write_timeout(WAIT).unwrap();
@@ -198,7 +262,7 @@ impl Wires {
                 stream.read_exact(&mut back).unwrap();
                 assert!(back == content, "the content was changed");
             });
-            if round == 0 {
+            if round == 0 && self.direct {
                 self.forget();
             }
         }
@@ -217,15 +281,84 @@ impl Wires {
             let mut buffer = [0; 64];
             client.send(&round.to_ne_bytes()).unwrap();
             let (length, from) = server.recv_from(&mut buffer).expect("the request was lost");
-            assert_eq!(from, client.local_addr().unwrap());
+            self.assert_seen(family, from, client.local_addr().unwrap());
             server.send_to(&buffer[..length], from).unwrap();
             let length = client.recv(&mut buffer).expect("the answer was lost");
             assert_eq!(buffer[..length], round.to_ne_bytes());
-            if round == 25 {
+            if round == 25 && self.direct {
                 self.forget();
             }
         }
     }
+
+    /// What one client port asks of two services, through LB nodes that know nothing of each other.
+    fn twins(&self, family: Family, dispatch: DsrDispatch) {
+        let services = [80, 81].map(|port| at(family, family.vip, port));
+        let _tcp = [self.serve_at(family, TCP, 80), self.serve_at(family, TCP, 81)];
+        let _udp = [self.serve_at(family, UDP, 80), self.serve_at(family, UDP, 81)];
+
+        let server = self.pod.run(|| UdpSocket::bind(at(family, family.pod, 8080)).unwrap());
+        let client = self.client.run(|| UdpSocket::bind(at(family, family.client, 40001)).unwrap());
+        for socket in [&server, &client] {
+            socket.set_read_timeout(WAIT).unwrap();
+        }
+        let mut seen = Vec::new();
+        for to in services.iter().chain(&services) {
+            let mut buffer = [0; 64];
+            client.send_to(b"twin", to).unwrap();
+            let (length, from) = server.recv_from(&mut buffer).expect("the request was lost");
+            server.send_to(&buffer[..length], from).unwrap();
+            let (_, answered) = client.recv_from(&mut buffer).expect("the answer was lost");
+            assert_eq!(answered, *to);
+            seen.push(from);
+            self.forget();
+        }
+        assert_ne!(seen[0], seen[1]);
+        assert_eq!(seen[..2], seen[2..]);
+
+        let listener = self.pod.run(|| TcpListener::bind(at(family, family.pod, 8080)).unwrap());
+        let from = at(family, family.client, 40002);
+        let mut open: Vec<_> = services
+            .iter()
+            .map(|to| {
+                self.forget();
+                let stream = self.client.run(|| connect(from, *to));
+                (stream, listener.accept().unwrap().0)
+            })
+            .collect();
+        for round in 0_u8..4 {
+            for (client, server) in &mut open {
+                let mut byte = [round];
+                client.write_all(&byte).unwrap();
+                server.read_exact(&mut byte).unwrap();
+                server.write_all(&byte).unwrap();
+                client.read_exact(&mut byte).unwrap();
+                assert_eq!(byte, [round]);
+            }
+            // By option, a connection whose port was changed keeps to its LB node.
+            if round == 1 && dispatch != DsrDispatch::Option {
+                self.forget();
+            }
+        }
+    }
+}
+
+/// A connection from a port that another one may have too.
+fn connect(from: SocketAddr, to: SocketAddr) -> TcpStream {
+    let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let fd = socket::socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    socket::setsockopt(&fd, socket::sockopt::ReuseAddr, &true).unwrap();
+    socket::bind(fd.as_raw_fd(), &SockaddrStorage::from(from)).unwrap();
+    socket::connect(fd.as_raw_fd(), &SockaddrStorage::from(to)).unwrap();
+    let stream = TcpStream::from(fd);
+    stream.set_read_timeout(WAIT).unwrap();
+    stream
+}
+
+fn counted(objects: &Objects, outcome: Outcome, hook: Hook) -> u64 {
+    let counters = objects.maps().counters().unwrap();
+    let matching = counters.iter().filter(|(this, on, _)| (*this, *on) == (outcome, hook));
+    matching.map(|(.., counter)| counter.packets).sum()
 }
 
 #[test]
@@ -236,6 +369,29 @@ fn backends_answer_by_themselves_and_the_lb_node_may_forget() {
             wires.tcp(family);
             wires.udp(family);
         }
+    }
+}
+
+#[test]
+fn one_client_port_through_two_lb_nodes_stays_apart() {
+    for dispatch in [DsrDispatch::Option, DsrDispatch::Ipip, DsrDispatch::Geneve] {
+        let wires = Wires::new(dispatch, false);
+        for family in FAMILIES {
+            if wires.direct {
+                wires.twins(family, dispatch);
+            }
+        }
+    }
+}
+
+/// A kernel without Geneve has SNAT in its place.
+#[test]
+fn geneve_carries_requests_where_the_kernel_has_it() {
+    let wires = Wires::new(DsrDispatch::Geneve, false);
+    for family in FAMILIES {
+        wires.tcp(family);
+        wires.udp(family);
+        assert_eq!(wires.end_took() > 100, wires.direct, "{family:?}");
     }
 }
 

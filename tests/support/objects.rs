@@ -54,7 +54,8 @@ impl Frontend {
 
 /// Programs that one-packet tests call; each has its own load, so that a test pays the verifier for
 /// what it runs.
-const LAZY: [&str; 5] = ["from_container", "to_container", "from_netdev", "to_netdev", "xdp_entry"];
+const LAZY: [&str; 6] =
+    ["from_container", "to_container", "from_netdev", "to_netdev", "from_overlay", "xdp_entry"];
 
 /// All maps and programs. Dropping it removes the pins.
 #[derive(Debug)]

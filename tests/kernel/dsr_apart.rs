@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Direct server return by option: one client port that reaches one backend through two LB nodes,
+//! which do not know of each other.
+
+use std::time::{Duration, Instant};
+
+use super::dsr::{marked, node, request, serve};
+use super::dsr_end::dispatched;
+use super::host::flows;
+use crate::support::dsr::{self, KEY, Mark};
+use crate::support::node::{FAMILIES, Node, TC_REDIRECT};
+use crate::support::objects::{SCTP, TCP, UDP};
+use crate::support::packet::{ACK, Packet, SYN};
+
+/// What the pod gets of `packet` with `mark`.
+#[track_caller]
+fn delivered(node: &Node, packet: &Packet, mark: &Mark) -> Packet {
+    let frame = dsr::with_option(packet, &dsr::option(&KEY, packet, mark));
+    let (action, out) = node.raw("from_netdev", node.uplink, &frame);
+    assert_eq!(action, TC_REDIRECT, "{packet:?}: {:?}", node.outcomes());
+    let got = Packet::parse(&out);
+    assert_eq!((got.src.ip(), got.dst), (packet.src.ip(), packet.dst));
+    assert_eq!((&got.payload, got.ttl), (&packet.payload, packet.ttl - 1));
+    got
+}
+
+#[test]
+fn datagrams_of_two_services_reach_the_backend_from_two_ports() {
+    for family in FAMILIES {
+        for proto in [UDP, SCTP] {
+            let node = node();
+            let requests = [80, 81].map(|port| request(family, proto, port));
+            let dispatched = requests.clone().map(|request| dispatched(family, &request, 40001));
+            let ports: Vec<u16> = (0..2)
+                .flat_map(|_| dispatched.iter().zip(&requests))
+                .map(|((packet, mark), request)| {
+                    let got = delivered(&node, packet, mark);
+                    let answer = node.leave_ok(&got.answer(0));
+                    assert_eq!((answer.src, answer.dst), (request.dst, request.src));
+                    got.src.port()
+                })
+                .collect();
+            assert_eq!(ports[0], 40001, "the first one keeps its own");
+            assert_ne!(ports[0], ports[1]);
+            assert_eq!(ports[..2], ports[2..]);
+        }
+    }
+}
+
+#[test]
+fn every_datagram_carries_the_option() {
+    for family in FAMILIES {
+        for proto in [UDP, SCTP] {
+            let node = node();
+            let backend = family.at(family.remote, 8080);
+            let _service = serve(&node, &family.at(family.vip, 80), proto, &[&backend]);
+            // Those of the first tick do in any case; in a later one the flow is confirmed.
+            let until = Instant::now() + Duration::from_secs(20);
+            while flows(&node) != (2, 0) {
+                marked(&node, &request(family, proto, 80));
+                assert!(Instant::now() < until, "never confirmed");
+            }
+            for _ in 0..3 {
+                marked(&node, &request(family, proto, 80));
+            }
+        }
+    }
+}
+
+/// Sends the SYN again until it comes from another port, as when nobody answers.
+fn again(node: &Node, syn: &Packet) -> (Packet, Mark) {
+    let until = Instant::now() + Duration::from_secs(20);
+    loop {
+        let (sent, mark) = marked(node, syn);
+        if sent.src != syn.src {
+            return (sent, mark);
+        }
+        assert!(Instant::now() < until, "always from the same port");
+    }
+}
+
+#[test]
+fn a_syn_that_nobody_answers_comes_again_from_another_port() {
+    for family in FAMILIES {
+        let node = node();
+        let backend = family.at(family.remote, 8080);
+        let _service = serve(&node, &family.at(family.vip, 80), TCP, &[&backend]);
+        let syn = request(family, TCP, 80);
+        assert_eq!(marked(&node, &syn).0.src, syn.src);
+        let (sent, mark) = again(&node, &syn);
+        assert_eq!((sent.src.ip(), sent.dst), (syn.src.ip(), backend.parse().unwrap()));
+        assert_eq!(mark, Mark { service: syn.dst, client_port: Some(40001) });
+        // What was answered stays.
+        let ack = Packet { flags: ACK, ..syn };
+        assert_eq!(marked(&node, &ack).0.src, sent.src);
+        assert_eq!(node.wire_plain(&ack).src, sent.src);
+    }
+}
+
+#[test]
+fn a_connection_that_comes_from_another_port_now_goes_on() {
+    for family in FAMILIES {
+        for flags in [SYN, ACK] {
+            let node = node();
+            let request = request(family, TCP, 80);
+            let (first, mark) = dispatched(family, &request, 40001);
+            delivered(&node, &first, &mark);
+            let (other, _) = dispatched(family, &Packet { flags, ..request.clone() }, 50001);
+            for _ in 0..2 {
+                assert_eq!(delivered(&node, &other, &mark).src, first.src);
+            }
+            // Those behind it say nothing of their own.
+            let got = node.wire_ok(&Packet { flags: ACK, ..other.clone() });
+            assert_eq!((got.src, got.dst), (first.src, first.dst));
+            let answer = node.leave_ok(&got.answer(SYN | ACK));
+            assert_eq!((answer.src, answer.dst), (request.dst, request.src));
+        }
+    }
+}
+
+#[test]
+fn a_port_that_another_connection_had_before_is_free_again() {
+    for family in FAMILIES {
+        let node = node();
+        let one = request(family, TCP, 80);
+        let (first, mark) = dispatched(family, &one, 40001);
+        delivered(&node, &first, &mark);
+        let (other, _) = dispatched(family, &one, 50001);
+        delivered(&node, &other, &mark);
+        let two = request(family, TCP, 81);
+        let (second, mark) = dispatched(family, &two, 50001);
+        let got = delivered(&node, &second, &mark);
+        assert_eq!(got.src, second.src);
+        let answer = node.leave_ok(&got.answer(SYN | ACK));
+        assert_eq!((answer.src, answer.dst), (two.dst, two.src));
+    }
+}
+
+impl Node {
+    /// Sends `packet` until it leaves without an option: the first of a tick has one.
+    fn wire_plain(&self, packet: &Packet) -> Packet {
+        let frames = (0..3).map(|_| self.wire(packet).1);
+        let plain = frames.into_iter().find(|frame| dsr::take(frame).is_none());
+        Packet::parse(&plain.unwrap())
+    }
+}
