@@ -1,36 +1,36 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The loop: one task that owns all state and does one thing after the other.
 
+mod publish;
+mod tasks;
 mod waiting;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::block_in_place;
 
 use super::Command;
-use super::acceleration::{self, Acceleration};
+use super::acceleration::Acceleration;
 use super::checks::Checks;
 use super::dsr::{Dsr, InKernel};
-use super::endpoints::{Conflist, Endpoints};
+use super::endpoints::Endpoints;
 use super::features;
 use super::inspect::Observers;
 use super::nodes::Nodes;
 use super::reaper::Reaper;
 use super::report::Report;
 use super::retry::Retries;
-use super::sync::{ServiceSync, Step};
+use super::sync::ServiceSync;
 use super::task::Task;
 use super::uplinks::Uplinks;
-use crate::config::{Config, RoutingMode};
+use crate::config::Config;
+use crate::datapath::Datapath;
 use crate::datapath::netlink::{Filter, Routes, View};
-use crate::datapath::{Datapath, host};
 use crate::lb::Context;
-use crate::model::{Change, Kind, Problem, SourceStatus};
-use crate::serve::metrics::{Family, Stage};
+use crate::model::{Change, Kind, SourceStatus};
 use crate::serve::{Health, Metrics};
 use waiting::latest;
 
@@ -226,170 +226,6 @@ impl Core {
                 }
             }
         }
-    }
-
-    /// Returns whether there was any.
-    async fn work(&mut self, view: &View) -> bool {
-        if self.acceleration.due().is_some_and(|due| due <= Instant::now()) {
-            self.retries.now(Task::Acceleration);
-        }
-        // Not earlier: what was just asked for is due by this moment.
-        let now = Instant::now();
-        let tasks = self.retries.due(now);
-        let mut worked = !tasks.is_empty();
-        for task in tasks {
-            if view.links.is_empty() {
-                // The first view is on its way and does all of this.
-                self.retries.done(&task);
-                continue;
-            }
-            let outcome = self.attempt(task, view).await;
-            match outcome {
-                Ok(()) => self.retries.done(&task),
-                Err(error) => {
-                    let reason = format!("{error:#}");
-                    tracing::warn!(subject = task.subject(), reason, "will be tried again");
-                    self.retries.failed(task, reason, now);
-                }
-            }
-        }
-        if self.sync.due(now).is_some_and(|due| due <= now) {
-            let step = block_in_place(|| self.sync.step(now));
-            self.stepped(step);
-            worked = true;
-        }
-        worked
-    }
-
-    async fn attempt(&mut self, task: Task, view: &View) -> anyhow::Result<()> {
-        match task {
-            Task::Network => {
-                let first = self.uplinks.attached().is_empty();
-                block_in_place(|| self.uplinks.apply(view, &self.datapath, &mut self.sync))?;
-                let mtu = view.uplinks.values().map(|uplink| uplink.mtu).min();
-                if let Some(mtu) = Some(self.config.mtu).filter(|mtu| *mtu > 0).or(mtu) {
-                    self.endpoints.set_mtu(mtu);
-                }
-                if first {
-                    self.retries.now(Task::DetachOthers);
-                }
-                self.retries.now(Task::Dsr);
-                self.retries.now(Task::Routes);
-                // In one go: a device that waits for its driver hook is not ready meanwhile.
-                let now = Instant::now();
-                block_in_place(|| self.acceleration.step(view, &self.datapath, now))?;
-            }
-            Task::Acceleration => {
-                let now = Instant::now();
-                block_in_place(|| self.acceleration.step(view, &self.datapath, now))?;
-            }
-            Task::Dsr => {
-                let this = &self.config.node_name;
-                self.dsr_kernel.apply(&self.dsr, &self.nodes, this, view, &self.datapath).await?;
-            }
-            Task::Routes => {
-                let direct = self.config.routing_mode == RoutingMode::Native
-                    && self.config.auto_direct_node_routes;
-                let this = &self.config.node_name;
-                self.nodes.sync_routes(this, direct, view, &self.routes).await?;
-            }
-            Task::DetachOthers => {
-                let pods = self.endpoints.devices();
-                let uplinks = view.uplinks.values().map(|uplink| uplink.name.clone());
-                let kept = pods.chain(uplinks).chain(self.dsr.device());
-                let hooks = acceleration::devices(view);
-                self.datapath.detach_others(&kept.collect(), &hooks)?;
-                // By now no program of an earlier agent is left to write into replaced maps.
-                self.datapath.settle()?;
-            }
-            Task::CniConfiguration => {
-                let config = &self.config;
-                let conflist = Conflist {
-                    dir: config.cni.conf_path.clone(),
-                    socket: config.socket.clone(),
-                    state_dir: config.state_dir.clone(),
-                    exclusive: config.cni.exclusive,
-                };
-                conflist.install()?;
-                self.cni_installed = true;
-            }
-        }
-        Ok(())
-    }
-
-    fn stepped(&mut self, step: Step) {
-        let stage = if self.synced_once { Stage::Partial } else { Stage::Full };
-        if step.failed > 0 {
-            self.metrics.sync_failed(stage);
-            self.report.failures += step.failed as u64;
-        }
-        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        for trigger in step.triggered {
-            let latency = (wall.as_nanos() as i128).saturating_sub(trigger.at);
-            let latency = Duration::from_nanos(u64::try_from(latency).unwrap_or(0));
-            self.metrics.programmed(Family::of(trigger.v6), latency);
-        }
-        if !step.ended.is_empty()
-            && let Some(reaper) = &self.reaper
-        {
-            let netns: Vec<PathBuf> = self.endpoints.list().map(|pod| pod.netns.clone()).collect();
-            reaper.end(step.ended, netns);
-        }
-        if self.sync.synced() {
-            if let Some(queued) = self.queued.take() {
-                let took = queued.elapsed();
-                self.metrics.synced(stage, took);
-                self.report.synced(took);
-            }
-            if std::mem::take(&mut self.relisted) {
-                // Everything was parsed at once and little of that is kept.
-                host::trim_heap();
-            }
-            self.synced_once = true;
-            self.health.updated();
-        }
-    }
-
-    fn publish(&mut self, source: &SourceStatus, view: &View) {
-        if self.dsr.reread() {
-            self.dsr_changed();
-        }
-        let waiting = self.waiting_for(view);
-        let cni = self.cni_obstacle(&waiting);
-        if cni.is_none() && self.config.cni.install && !self.cni_installed {
-            self.retries.now(Task::CniConfiguration);
-        }
-        self.endpoints.set_not_ready(cni);
-        if self.synced_once {
-            let addresses = &self.config.node_port.addresses;
-            self.checks.tell(super::report::checked(self.sync.balancer(), addresses, view));
-        }
-        let mut problems = self.sync.problems();
-        problems.extend(self.checks.problems());
-        problems.extend(self.nodes.problems().into_iter().chain(self.dsr.problems()));
-        problems.extend(self.retries.reasons().map(|(task, reason)| Problem {
-            subject: task.subject().to_owned(),
-            message: reason.to_owned(),
-        }));
-        self.report.publish(super::report::Now {
-            waiting,
-            problems,
-            source,
-            synced: self.sync.listed(),
-            view,
-            attached: self.uplinks.attached(),
-            acceleration: &self.acceleration,
-            dsr: &self.dsr,
-            pod_cidrs: self.nodes.pod_cidrs(&self.config.node_name),
-            endpoints: &self.endpoints,
-            totals: self.sync.balancer().totals(),
-            targets: self.sync.balancer().targets_in_use(),
-            tables: self.sync.balancer().tables_in_use(),
-            pending: self.sync.pending() as u64,
-            mechanism: self.datapath.mechanism().name(),
-            node_ips: &self.nodes.addresses(&self.config.node_name),
-            maps: self.datapath.maps(),
-        });
     }
 }
 
