@@ -28,6 +28,7 @@ mod kernel {
     mod datapath;
     mod dsr;
     mod dsr_apart;
+    mod dsr_apart_wire;
     mod dsr_end;
     mod dsr_geneve;
     mod dsr_ipip;
@@ -40,9 +41,12 @@ mod kernel {
     mod fragments_wire;
     mod host;
     mod host_flow;
+    mod host_flow_end;
     mod icmp;
     mod lxc;
+    mod lxc_neighbour;
     mod maglev;
+    mod maglev_agent;
     mod netlink;
     mod probe;
     mod sctp;

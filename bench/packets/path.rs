@@ -8,8 +8,9 @@ use anyhow::{Context as _, Result, ensure};
 use culvert::abi::DsrDispatch;
 
 use super::frame::{self, ACK, SYN, Tuple};
+use super::net::{PEER_MAC, Pod, UPLINK_MAC};
 use super::raw::{self, Hook, Vary, Wrapper};
-use super::world::{PEER_MAC, Plan, Pod, UPLINK_MAC, World};
+use super::world::{Plan, World};
 
 /// Client ports start here; the low bits vary.
 const FIRST_PORT: u16 = 0x8000;

@@ -4,7 +4,6 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::AsRawFd as _;
 
 use culvert::abi::{
     DsrDispatch, Endpoint, Hook, NODE_ADDRESS, NodeAddress, NodeKey, Outcome, SERVICE_DSR,
@@ -13,7 +12,6 @@ use culvert::abi::{
 use culvert::datapath::XdpMode;
 use ipnet::IpNet;
 use nix::net::if_::if_nametoindex;
-use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage};
 
 use super::wire::{WAIT, at, mac, pattern};
 use super::xdp_wire::{pass_all, without_checksum_offload};
@@ -42,21 +40,21 @@ const SOCKETS: [&str; 11] = [
     "sock_release",
 ];
 
-struct Wires {
-    client: NetNs,
+pub(super) struct Wires {
+    pub(super) client: NetNs,
     router: NetNs,
-    pod: NetNs,
+    pub(super) pod: NetNs,
     lb: NetNs,
     end: NetNs,
     lb_objects: Objects,
     end_objects: Objects,
     _peer: Option<Objects>,
     /// Requests do go out by direct server return: for Geneve, the kernel must have it.
-    direct: bool,
+    pub(super) direct: bool,
 }
 
 impl Wires {
-    fn new(dispatch: DsrDispatch, driver: bool) -> Self {
+    pub(super) fn new(dispatch: DsrDispatch, driver: bool) -> Self {
         let [client, router, lb, end, pod] = [(); 5].map(|()| NetNs::new());
         client.veth("eth0", "", &router, "client0", "");
         lb.veth("eth0", "", &router, "lb0", "");
@@ -207,7 +205,7 @@ impl Wires {
         self.serve_at(family, proto, 80)
     }
 
-    fn serve_at(&self, family: Family, proto: u8, port: u16) -> [Served<'_>; 2] {
+    pub(super) fn serve_at(&self, family: Family, proto: u8, port: u16) -> [Served<'_>; 2] {
         [&self.lb_objects, &self.end_objects].map(|objects| {
             let frontend = Frontend::cluster_ip(&family.at(family.vip, port), proto);
             let frontend = frontend.kind(ServiceKind::LoadBalancer);
@@ -218,7 +216,7 @@ impl Wires {
     }
 
     /// The LB node knows nothing of what is open, as after a re-hash to another one.
-    fn forget(&self) {
+    pub(super) fn forget(&self) {
         let maps = self.lb_objects.maps();
         for flows in [&maps.flows, &maps.flows_new] {
             let keys: Vec<_> = flows.entries().unwrap().into_iter().map(|(key, _)| key).collect();
@@ -290,69 +288,6 @@ impl Wires {
             }
         }
     }
-
-    /// What one client port asks of two services, through LB nodes that know nothing of each other.
-    fn twins(&self, family: Family, dispatch: DsrDispatch) {
-        let services = [80, 81].map(|port| at(family, family.vip, port));
-        let _tcp = [self.serve_at(family, TCP, 80), self.serve_at(family, TCP, 81)];
-        let _udp = [self.serve_at(family, UDP, 80), self.serve_at(family, UDP, 81)];
-
-        let server = self.pod.run(|| UdpSocket::bind(at(family, family.pod, 8080)).unwrap());
-        let client = self.client.run(|| UdpSocket::bind(at(family, family.client, 40001)).unwrap());
-        for socket in [&server, &client] {
-            socket.set_read_timeout(WAIT).unwrap();
-        }
-        let mut seen = Vec::new();
-        for to in services.iter().chain(&services) {
-            let mut buffer = [0; 64];
-            client.send_to(b"twin", to).unwrap();
-            let (length, from) = server.recv_from(&mut buffer).expect("the request was lost");
-            server.send_to(&buffer[..length], from).unwrap();
-            let (_, answered) = client.recv_from(&mut buffer).expect("the answer was lost");
-            assert_eq!(answered, *to);
-            seen.push(from);
-            self.forget();
-        }
-        assert_ne!(seen[0], seen[1]);
-        assert_eq!(seen[..2], seen[2..]);
-
-        let listener = self.pod.run(|| TcpListener::bind(at(family, family.pod, 8080)).unwrap());
-        let from = at(family, family.client, 40002);
-        let mut open: Vec<_> = services
-            .iter()
-            .map(|to| {
-                self.forget();
-                let stream = self.client.run(|| connect(from, *to));
-                (stream, listener.accept().unwrap().0)
-            })
-            .collect();
-        for round in 0_u8..4 {
-            for (client, server) in &mut open {
-                let mut byte = [round];
-                client.write_all(&byte).unwrap();
-                server.read_exact(&mut byte).unwrap();
-                server.write_all(&byte).unwrap();
-                client.read_exact(&mut byte).unwrap();
-                assert_eq!(byte, [round]);
-            }
-            // By option, a connection whose port was changed keeps to its LB node.
-            if round == 1 && dispatch != DsrDispatch::Option {
-                self.forget();
-            }
-        }
-    }
-}
-
-/// A connection from a port that another one may have too.
-fn connect(from: SocketAddr, to: SocketAddr) -> TcpStream {
-    let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-    let fd = socket::socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
-    socket::setsockopt(&fd, socket::sockopt::ReuseAddr, &true).unwrap();
-    socket::bind(fd.as_raw_fd(), &SockaddrStorage::from(from)).unwrap();
-    socket::connect(fd.as_raw_fd(), &SockaddrStorage::from(to)).unwrap();
-    let stream = TcpStream::from(fd);
-    stream.set_read_timeout(WAIT).unwrap();
-    stream
 }
 
 fn counted(objects: &Objects, outcome: Outcome, hook: Hook) -> u64 {
@@ -368,18 +303,6 @@ fn backends_answer_by_themselves_and_the_lb_node_may_forget() {
         for family in FAMILIES {
             wires.tcp(family);
             wires.udp(family);
-        }
-    }
-}
-
-#[test]
-fn one_client_port_through_two_lb_nodes_stays_apart() {
-    for dispatch in [DsrDispatch::Option, DsrDispatch::Ipip, DsrDispatch::Geneve] {
-        let wires = Wires::new(dispatch, false);
-        for family in FAMILIES {
-            if wires.direct {
-                wires.twins(family, dispatch);
-            }
         }
     }
 }
