@@ -31,6 +31,7 @@ mod kernel {
     mod dsr_apart_wire;
     mod dsr_end;
     mod dsr_geneve;
+    mod dsr_icmp;
     mod dsr_ipip;
     mod dsr_keys;
     mod dsr_mtu;
