@@ -20,7 +20,8 @@ pub fn raise(mode: &str, dispatch: &str, more: &str) -> Stage {
     Stage::raise(3, &format!("{config}{more}"))
 }
 
-fn keyed() -> String {
+/// The line of `loadBalancer` that names the file with the key.
+pub fn keyed() -> String {
     static FILE: LazyLock<PathBuf> = LazyLock::new(|| {
         let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("dsr-key");
         std::fs::write(&path, KEY).unwrap();
