@@ -36,6 +36,7 @@ mod kernel {
     mod dsr_keys;
     mod dsr_mtu;
     mod dsr_wire;
+    mod dsr_wires;
     mod dsr_xdp;
     mod events;
     mod fragments;

@@ -8,7 +8,7 @@ use std::os::fd::AsRawFd as _;
 use culvert::abi::DsrDispatch;
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage};
 
-use super::dsr_wire::Wires;
+use super::dsr_wires::Wires;
 use super::fragments_wire::{LENGTH, receive, send_reversed, udp_socket};
 use super::wire::{WAIT, at, pattern};
 use crate::support::node::{FAMILIES, Family};
