@@ -28,12 +28,15 @@ mod kernel {
     mod datapath;
     mod dsr;
     mod dsr_apart;
+    mod dsr_apart_wire;
     mod dsr_end;
     mod dsr_geneve;
+    mod dsr_icmp;
     mod dsr_ipip;
     mod dsr_keys;
     mod dsr_mtu;
     mod dsr_wire;
+    mod dsr_wires;
     mod dsr_xdp;
     mod events;
     mod fragments;

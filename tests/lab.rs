@@ -37,6 +37,7 @@ mod cases {
     mod kube;
     mod layout;
     mod lifecycle;
+    mod maglev;
     mod matrix;
     mod modes;
     mod operators;

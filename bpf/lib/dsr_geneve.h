@@ -15,8 +15,8 @@
 /* Of what comes from outside of the cluster. */
 #define DSR_GENEVE_VNI 2
 
-/* Without bytes that struct bpf_tunnel_key has got since Linux 5.10. */
-#define DSR_TUNNEL_KEY_SIZE offsetof(struct bpf_tunnel_key, local_ipv4)
+/* Bytes of struct bpf_tunnel_key in Linux 5.10, which every later one takes. */
+#define DSR_TUNNEL_KEY_SIZE 28
 
 struct dsr_geneve_option {
 	__be16 class;

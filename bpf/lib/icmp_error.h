@@ -9,26 +9,12 @@
 #pragma once
 
 #include "flow_table.h"
+#include "icmp_quote.h"
 #include "output.h"
 #include "reject.h"
 
 #define ICMP_PARAMETER_PROBLEM 12
 #define ICMPV6_LAST_ERROR 127
-
-/* Offsets from the start of the ICMP header. */
-#define ICMP_CHECKSUM 2
-#define ICMP_QUOTE 8
-
-/* The quoted header as far as it is looked at, with the first L4 bytes behind it. */
-struct quote_v4 {
-	struct iphdr ip;
-	__be16 ports[2];
-};
-
-struct quote_v6 {
-	struct ipv6hdr ip;
-	__be16 ports[2];
-};
 
 static __always_inline bool icmp_is_error(__u8 type, const bool v6)
 {
@@ -36,45 +22,6 @@ static __always_inline bool icmp_is_error(__u8 type, const bool v6)
 		return type <= ICMPV6_LAST_ERROR;
 	return type == ICMP_DEST_UNREACH || type == ICMP_TIME_EXCEEDED ||
 	       type == ICMP_PARAMETER_PROBLEM;
-}
-
-/* Fills scratch->reverse_key with the tuple of the quoted packet's answers. */
-static __always_inline bool icmp_quote_key(struct __sk_buff *skb, struct scratch *scratch,
-					   __u32 quote, const bool v6)
-{
-	struct flow_key *key = &scratch->reverse_key;
-	__be16 ports[2];
-
-	__builtin_memset(key, 0, sizeof(*key));
-	if (v6) {
-		struct quote_v6 quoted;
-
-		if (bpf_skb_load_bytes(skb, quote, &quoted, sizeof(quoted)))
-			return false;
-		if (quoted.ip.version != 6)
-			return false;
-		addr_set_v6(&key->saddr, quoted.ip.daddr.in6_u.u6_addr32);
-		addr_set_v6(&key->daddr, quoted.ip.saddr.in6_u.u6_addr32);
-		key->proto = quoted.ip.nexthdr;
-		__builtin_memcpy(ports, quoted.ports, sizeof(ports));
-	} else {
-		struct quote_v4 quoted;
-
-		if (bpf_skb_load_bytes(skb, quote, &quoted, sizeof(quoted)))
-			return false;
-		/* Options and later fragments hide the ports: no translated flow sends either. */
-		if (quoted.ip.version != 4 || quoted.ip.ihl != 5 ||
-		    (quoted.ip.frag_off & bpf_htons(IP_OFFSET_MASK)))
-			return false;
-		addr_set_v4(&key->saddr, quoted.ip.daddr);
-		addr_set_v4(&key->daddr, quoted.ip.saddr);
-		key->proto = quoted.ip.protocol;
-		__builtin_memcpy(ports, quoted.ports, sizeof(ports));
-	}
-	key->sport = ports[1];
-	key->dport = ports[0];
-	key->zone = scratch->packet.key.zone;
-	return key->proto == IPPROTO_TCP || key->proto == IPPROTO_UDP || key->proto == IPPROTO_SCTP;
 }
 
 /*
@@ -91,20 +38,21 @@ static __always_inline int icmp_write_v4(struct __sk_buff *skb, const struct scr
 	const __be32 before[2] = {scratch->packet.key.saddr.w[3], scratch->packet.key.daddr.w[3]};
 	const __be16 old_ports[2] = {key->dport, key->sport};
 	const __be32 old_ends[2] = {key->daddr.w[3], key->saddr.w[3]};
-	struct quote_v4 quoted;
+	const __be16 ports[2] = {flow->dport, flow->sport};
+	struct iphdr quoted;
 	__u64 sum;
 
 	if (bpf_skb_load_bytes(skb, icmp + ICMP_QUOTE, &quoted, sizeof(quoted)))
 		return -1;
-	quoted.ip.saddr = flow->daddr.w[3];
-	quoted.ip.daddr = flow->saddr.w[3];
-	quoted.ports[0] = flow->dport;
-	quoted.ports[1] = flow->sport;
-	sum = (__u16)~quoted.ip.check;
-	sum += (__u32)bpf_csum_diff((void *)old_ends, sizeof(old_ends), (void *)&quoted.ip.saddr,
+	quoted.saddr = flow->daddr.w[3];
+	quoted.daddr = flow->saddr.w[3];
+	sum = (__u16)~quoted.check;
+	sum += (__u32)bpf_csum_diff((void *)old_ends, sizeof(old_ends), (void *)&quoted.saddr,
 				    sizeof(old_ends), 0);
-	quoted.ip.check = ~rewrite_fold(sum);
+	quoted.check = ~rewrite_fold(sum);
 	if (bpf_skb_store_bytes(skb, icmp + ICMP_QUOTE, &quoted, sizeof(quoted), 0) ||
+	    bpf_skb_store_bytes(skb, icmp + ICMP_QUOTE + scratch->quote.ports, ports, sizeof(ports),
+				0) ||
 	    bpf_skb_store_bytes(skb, ETH_HLEN + offsetof(struct iphdr, saddr), outer, sizeof(outer),
 				0))
 		return -1;
@@ -115,7 +63,7 @@ static __always_inline int icmp_write_v4(struct __sk_buff *skb, const struct scr
 		return -1;
 	return bpf_l4_csum_replace(skb, icmp + ICMP_CHECKSUM, 0,
 				   bpf_csum_diff((void *)old_ports, sizeof(old_ports),
-						 (void *)quoted.ports, sizeof(old_ports), 0),
+						 (void *)ports, sizeof(old_ports), 0),
 				   0);
 }
 
@@ -128,22 +76,19 @@ static __always_inline int icmp_write_v6(struct __sk_buff *skb, const struct scr
 	const struct flow *outer = &scratch->reverse;
 	const __be16 old_ports[2] = {key->dport, key->sport};
 	const struct addr old_ends[2] = {key->daddr, key->saddr};
-	struct quote_v6 quoted;
+	const struct addr ends[2] = {flow->daddr, flow->saddr};
+	const __be16 ports[2] = {flow->dport, flow->sport};
 	__u32 sum, pseudo;
 
-	if (bpf_skb_load_bytes(skb, icmp + ICMP_QUOTE, &quoted, sizeof(quoted)))
-		return -1;
-	__builtin_memcpy(&quoted.ip.saddr, &flow->daddr, sizeof(quoted.ip.saddr));
-	__builtin_memcpy(&quoted.ip.daddr, &flow->saddr, sizeof(quoted.ip.daddr));
-	quoted.ports[0] = flow->dport;
-	quoted.ports[1] = flow->sport;
-	sum = bpf_csum_diff((void *)old_ends, sizeof(old_ends), (void *)&quoted.ip.saddr,
-			    sizeof(old_ends), 0);
-	sum = bpf_csum_diff((void *)old_ports, sizeof(old_ports), (void *)quoted.ports,
-			    sizeof(old_ports), sum);
+	sum = bpf_csum_diff((void *)old_ends, sizeof(old_ends), (void *)ends, sizeof(ends), 0);
+	sum = bpf_csum_diff((void *)old_ports, sizeof(old_ports), (void *)ports, sizeof(ports),
+			    sum);
 	pseudo = bpf_csum_diff((void *)&scratch->packet.key.saddr, 2 * sizeof(struct addr),
 			       (void *)&outer->saddr, 2 * sizeof(struct addr), 0);
-	if (bpf_skb_store_bytes(skb, icmp + ICMP_QUOTE, &quoted, sizeof(quoted), 0) ||
+	if (bpf_skb_store_bytes(skb, icmp + ICMP_QUOTE + offsetof(struct ipv6hdr, saddr), ends,
+				sizeof(ends), 0) ||
+	    bpf_skb_store_bytes(skb, icmp + ICMP_QUOTE + scratch->quote.ports, ports, sizeof(ports),
+				0) ||
 	    bpf_skb_store_bytes(skb, ETH_HLEN + offsetof(struct ipv6hdr, saddr), &outer->saddr,
 				2 * sizeof(struct addr), 0))
 		return -1;
@@ -170,13 +115,16 @@ __noinline int icmp_error(struct __sk_buff *skb)
 	       : !icmp_quote_key(skb, scratch, icmp + ICMP_QUOTE, false))
 		return VERDICT_NONE;
 	flow = flow_find(&scratch->reverse_key, clock_ticks());
-	if (!flow)
+	if (flow) {
+		if (flow->in_ifindex && flow->in_ifindex != skb->ifindex)
+			return verdict_drop(DROP_SPOOFED);
+		scratch->packet.service = flow->service;
+		scratch->forward = *flow;
+	} else if (v6 ? !icmp_quote_says(skb, scratch, icmp + ICMP_QUOTE, true)
+		      : !icmp_quote_says(skb, scratch, icmp + ICMP_QUOTE, false)) {
 		return VERDICT_NONE;
-	if (flow->in_ifindex && flow->in_ifindex != skb->ifindex)
-		return verdict_drop(DROP_SPOOFED);
-
-	scratch->packet.service = flow->service;
-	scratch->forward = *flow;
+	}
+	flow = &scratch->forward;
 	/* The end that complains about itself is known by the service's address, a router by its
 	 * own. */
 	scratch->reverse.saddr = scratch->packet.key.saddr;
@@ -185,6 +133,9 @@ __noinline int icmp_error(struct __sk_buff *skb)
 	scratch->reverse.daddr = flow->daddr;
 
 	if (v6 ? icmp_write_v6(skb, scratch, icmp) : icmp_write_v4(skb, scratch, icmp))
+		return verdict_drop(DROP_REWRITE);
+	if (scratch->quote.option && (v6 ? icmp_lower_mtu_v6(skb, icmp, scratch->quote.option)
+					 : icmp_lower_mtu_v4(skb, icmp, scratch->quote.option)))
 		return verdict_drop(DROP_REWRITE);
 	if (scratch->packet.key.zone == ZONE_HOST)
 		return verdict(OUTCOME_TRANSLATED, TC_ACT_UNSPEC);

@@ -34,6 +34,12 @@ struct dsr_mark {
 	__u32 pad;
 };
 
+/* Where an ICMP error's quote has what. */
+struct icmp_quote {
+	__u32 ports;  /* bytes from its start */
+	__u32 option; /* bytes of the DSR option, 0: none */
+};
+
 struct scratch {
 	struct packet packet;
 	struct flow_plan plan;
@@ -41,6 +47,7 @@ struct scratch {
 	struct flow reverse;
 	struct flow_key reverse_key;
 	struct dsr_mark mark;
+	struct icmp_quote quote;
 };
 
 struct {

@@ -18,9 +18,9 @@ use crate::support::packet::icmp::Echo;
 use crate::support::packet::pieces::cut;
 use crate::support::packet::{Packet, udp};
 
-const LENGTH: usize = 5000;
+pub(super) const LENGTH: usize = 5000;
 
-fn udp_socket(ns: &NetNs, address: SocketAddr) -> UdpSocket {
+pub(super) fn udp_socket(ns: &NetNs, address: SocketAddr) -> UdpSocket {
     let socket = ns.run(|| UdpSocket::bind(address).unwrap());
     socket.set_read_timeout(WAIT).unwrap();
     socket
@@ -41,7 +41,7 @@ fn send_raw(fd: &OwnedFd, bytes: &[u8], to: SocketAddr) {
 }
 
 /// Sends `packet` in fragments, the last one first.
-fn send_reversed(ns: &NetNs, family: Family, packet: &Packet) {
+pub(super) fn send_reversed(ns: &NetNs, family: Family, packet: &Packet) {
     let fd = raw_socket(ns, family, SockProtocol::Raw);
     for piece in cut(&packet.bytes(), 1200).iter().rev() {
         send_raw(&fd, &piece[14..], packet.dst);
@@ -49,7 +49,7 @@ fn send_reversed(ns: &NetNs, family: Family, packet: &Packet) {
 }
 
 #[track_caller]
-fn receive(socket: &UdpSocket, content: &[u8]) -> SocketAddr {
+pub(super) fn receive(socket: &UdpSocket, content: &[u8]) -> SocketAddr {
     let mut buffer = vec![0; 2 * LENGTH];
     let (length, from) = socket.recv_from(&mut buffer).unwrap();
     assert!(buffer[..length] == *content, "{length} bytes");

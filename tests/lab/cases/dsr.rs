@@ -20,7 +20,8 @@ pub fn raise(mode: &str, dispatch: &str, more: &str) -> Stage {
     Stage::raise(3, &format!("{config}{more}"))
 }
 
-fn keyed() -> String {
+/// The line of `loadBalancer` that names the file with the key.
+pub fn keyed() -> String {
     static FILE: LazyLock<PathBuf> = LazyLock::new(|| {
         let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("dsr-key");
         std::fs::write(&path, KEY).unwrap();
@@ -66,12 +67,17 @@ fn flaw(outcome: &Outcome, to: SocketAddr, expected: IpAddr) -> Option<String> {
 const PROTOCOLS: [&str; 3] = ["tcp", "udp", "udp-unconnected"];
 
 fn the_server_sees_the_client(stage: &Stage, service: &Service) -> Vec<String> {
+    the_server_sees(stage, service, outside)
+}
+
+/// What is wrong with the answers of `service`; the server should have seen `whom`, by family.
+fn the_server_sees(stage: &Stage, service: &Service, whom: fn(bool) -> IpAddr) -> Vec<String> {
     let mut failures = Vec::new();
     for v6 in [false, true] {
         for to in addresses(service, v6) {
             for protocol in PROTOCOLS {
                 let outcome = stage.ask(&stage.lab.outside, protocol, to);
-                let flaw = flaw(&outcome, to, outside(v6));
+                let flaw = flaw(&outcome, to, whom(v6));
                 failures.extend(flaw.map(|flaw| format!("{protocol} to {to}: {flaw}")));
             }
         }
@@ -97,6 +103,32 @@ fn by_ipip_the_server_sees_the_client_and_the_client_the_service() {
     let failures = the_server_sees_the_client(&stage, &service);
     assert!(failures.is_empty(), "{}", failures.join("\n"));
     the_status_says(&stage, "IPIP");
+}
+
+#[test]
+fn by_geneve_the_server_sees_the_client_where_the_kernel_has_it() {
+    let stage = raise("dsr", "geneve", "kubeProxyReplacement: partial\n");
+    let service = service("geneve", 27);
+    stage.serve(&service, &[&stage.far]);
+    let direct = has_geneve(&stage);
+    let whom = if direct { outside } else { |v6| node_ip(1, v6) };
+    if direct {
+        // The agents make the device as soon as they can.
+        let [to, _] = addresses(&service, false);
+        let known = |outcome: &Outcome| flaw(outcome, to, outside(false)).is_none();
+        stage.ask_until(&stage.lab.outside, "tcp", to, known);
+        the_status_says(&stage, "Geneve");
+    }
+    let failures = the_server_sees(&stage, &service, whom);
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+fn has_geneve(stage: &Stage) -> bool {
+    let probe = stage.lab.node(1).culvert(&["probe"]).unwrap();
+    probe.lines().any(|line| {
+        let mut words = line.split_whitespace();
+        words.next() == Some("geneve") && words.next() == Some("yes")
+    })
 }
 
 fn the_status_says(stage: &Stage, dispatch: &str) {
@@ -194,12 +226,7 @@ fn one_client_port_reaches_one_backend_through_two_addresses() {
 #[test]
 fn geneve_without_the_kernels_help_is_refused_or_named() {
     let stage = Stage::raise(1, "");
-    let node = stage.lab.node(1);
-    let probe = node.culvert(&["probe"]).unwrap();
-    let has = probe.lines().any(|line| {
-        let mut words = line.split_whitespace();
-        words.next() == Some("geneve") && words.next() == Some("yes")
-    });
+    let has = has_geneve(&stage);
     drop(stage);
     let config = format!("loadBalancer:\n  mode: dsr\n  dsrDispatch: geneve\n{}", keyed());
     let stage = Stage::raise(1, &format!("kubeProxyReplacement: partial\n{config}"));

@@ -16,16 +16,25 @@ pub struct Mode {
     pub name: &'static str,
     /// Of every agent.
     config: &'static str,
+    /// By direct server return, which needs a key that the nodes have in common.
+    direct: bool,
     /// What this mode alone counts.
     hook: Hook,
 }
 
 pub const MODES: &[Mode] = &[
-    Mode { name: "SNAT in tc", config: "", hook: Hook::FromNetdev },
+    Mode { name: "SNAT in tc", config: "", direct: false, hook: Hook::FromNetdev },
     Mode {
         name: "SNAT in XDP",
         config: "loadBalancer:\n  acceleration: native\n",
+        direct: false,
         hook: Hook::Xdp,
+    },
+    Mode {
+        name: "DSR in tc",
+        config: "loadBalancer:\n  mode: dsr\n",
+        direct: true,
+        hook: Hook::FromNetdev,
     },
 ];
 
@@ -40,9 +49,16 @@ pub struct Scene {
 impl Scene {
     /// `config` goes beside the mode's own.
     pub fn raise(mode: &'static Mode, config: &str) -> Self {
-        let stage = Stage::raise(2, &format!("{}{config}", mode.config));
+        let key = if mode.direct { super::dsr::keyed() } else { String::new() };
+        let stage = Stage::raise(2, &format!("{}{key}{config}", mode.config));
         let fabric = (mode.hook == Hook::Xdp).then(|| wire_for_drivers(&stage));
         let scene = Self { stage, mode, _fabric: fabric };
+        let lb_mode = if mode.direct { "DSR" } else { "SNAT" };
+        for node in &scene.stage.lab.nodes {
+            eventually("the mode is in force", || {
+                super::stage::status(node)["features"]["mode"]["effective"] == lb_mode
+            });
+        }
         if mode.hook == Hook::Xdp {
             for node in &scene.stage.lab.nodes {
                 eventually("XDP is attached", || {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Agents that come and go under load.
 //!
-//! `CULVERT_RESTARTS` sets how many in each mode. With `CULVERT_OTHER`, the path of an agent of
+//! `CULVERT_RESTARTS` sets how many in each mode, `CULVERT_MODE` the only one to go through. With `CULVERT_OTHER`, the path of an agent of
 //! another build, every restart is an upgrade or a downgrade; `make test-upgrade` builds one whose
 //! maps look different.
 
@@ -25,7 +25,10 @@ fn restarts_under_load_lose_no_connection_in_any_mode() {
     let told = std::env::var("CULVERT_RESTARTS").ok();
     let restarts = told.map_or(RESTARTS, |text| text.parse().unwrap());
     let other = std::env::var_os("CULVERT_OTHER").map(PathBuf::from);
-    for mode in MODES {
+    let only = std::env::var("CULVERT_MODE").unwrap_or_default();
+    let modes: Vec<_> = MODES.iter().filter(|mode| mode.name.contains(&only)).collect();
+    assert!(!modes.is_empty(), "no mode is called `{only}`");
+    for mode in modes {
         let mut scene = Scene::raise(mode, "");
         let talks = load(&scene.stage);
         let before = scene.served();

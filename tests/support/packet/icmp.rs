@@ -22,11 +22,15 @@ pub struct IcmpError {
 impl IcmpError {
     /// A frame in which `from` tells the sender of `quoted` what became of it.
     pub fn frame(from: &str, quoted: &Packet, kind: u8, code: u8) -> Vec<u8> {
-        let from: IpAddr = from.parse().unwrap();
-        let to = quoted.src.ip();
         let inner = &quoted.bytes()[ETHERNET..];
+        Self::quoting(from, quoted.src.ip(), &inner[..inner.len().min(60)], kind, code)
+    }
+
+    /// A frame in which `from` tells `to` what became of the IP packet `inner`. The MTU is 1280.
+    pub fn quoting(from: &str, to: IpAddr, inner: &[u8], kind: u8, code: u8) -> Vec<u8> {
+        let from: IpAddr = from.parse().unwrap();
         let mut icmp = vec![kind, code, 0, 0, 0, 0, 5, 0];
-        icmp.extend(&inner[..inner.len().min(60)]);
+        icmp.extend(inner);
         let proto = if from.is_ipv4() { ICMP } else { ICMPV6 };
         let start = if from.is_ipv4() { 0 } else { pseudo(from, to, ICMPV6, icmp.len()) };
         let check = finish(start + sum(&icmp));
@@ -34,9 +38,9 @@ impl IcmpError {
         frame([NODE_MAC, PEER_MAC], from, to, proto, 64, &icmp)
     }
 
-    /// Reads a frame. The IP and ICMP checksums must be right.
+    /// Of a frame: those of IP and ICMP.
     #[track_caller]
-    pub fn parse(frame: &[u8]) -> Self {
+    pub fn assert_checksums(frame: &[u8]) {
         let (header, icmp) = ip(frame);
         let start = match header.proto {
             ICMP => 0,
@@ -44,16 +48,28 @@ impl IcmpError {
             other => panic!("protocol {other} is not ICMP: {frame:02x?}"),
         };
         assert_eq!(finish(start + sum(icmp)), 0, "wrong ICMP checksum: {frame:02x?}");
+    }
+
+    /// Source and destination of a packet whose end may be cut off.
+    pub fn ends(frame: &[u8]) -> (SocketAddr, SocketAddr) {
+        let (header, l4) = ip_lengths_ignored(frame);
+        let port = |at: usize| u16::from_be_bytes([l4[at], l4[at + 1]]);
+        (SocketAddr::new(header.src, port(0)), SocketAddr::new(header.dst, port(2)))
+    }
+
+    /// Reads a frame. The IP and ICMP checksums must be right.
+    #[track_caller]
+    pub fn parse(frame: &[u8]) -> Self {
+        Self::assert_checksums(frame);
+        let (header, icmp) = ip(frame);
         let mut quote = frame[..ETHERNET].to_vec();
         quote.extend(&icmp[8..]);
-        let (inner, l4) = ip_lengths_ignored(&quote);
-        let port = |at: usize| u16::from_be_bytes([l4[at], l4[at + 1]]);
         Self {
             src: header.src,
             dst: header.dst,
             kind: icmp[0],
             code: icmp[1],
-            quoted: (SocketAddr::new(inner.src, port(0)), SocketAddr::new(inner.dst, port(2))),
+            quoted: Self::ends(&quote),
         }
     }
 }
