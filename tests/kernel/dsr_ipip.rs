@@ -11,7 +11,7 @@ use super::host::{NODE_PORT, flows, node_port};
 use crate::support::dsr::{self, KEY};
 use crate::support::node::{FAMILIES, Family, Node, POD_MAC, TC_DROP, TC_REDIRECT, V4, V6, ip};
 use crate::support::objects::{SCTP, TCP, UDP};
-use crate::support::packet::{ACK, Packet, SYN};
+use crate::support::packet::{ACK, Packet, RST, SYN};
 
 /// Another node.
 const fn lb(family: Family) -> &'static str {
@@ -99,6 +99,27 @@ fn two_services_and_one_client_port_are_kept_apart_by_the_backends_node() {
             got
         });
         assert_ne!(got[0].src, got[1].src);
+    }
+}
+
+#[test]
+fn a_port_that_is_used_again_goes_where_the_lb_node_says_now() {
+    for family in FAMILIES {
+        let node = node(DsrDispatch::Ipip);
+        let backends = [family.pod, family.other_pod];
+        let names = backends.map(|host| family.at(host, 8080));
+        let names = names.each_ref().map(String::as_str);
+        let _service = serve(&node, &family.at(family.vip, 80), TCP, &names);
+        let from = lb(family).parse().unwrap();
+        for backend in [0, 1, 0, 1].map(|which| backends[which]) {
+            for flags in [SYN, RST] {
+                let inner = Packet { flags, ..request(family, TCP, 80) }.bytes();
+                let frame = dsr::encapsulate(&inner, from, backend.parse().unwrap(), 8080);
+                let (action, out) = node.raw("from_netdev", node.uplink, &frame);
+                assert_eq!(action, TC_REDIRECT, "{:?}", node.outcomes());
+                assert_eq!(Packet::parse(&out).dst, family.at(backend, 8080).parse().unwrap());
+            }
+        }
     }
 }
 
