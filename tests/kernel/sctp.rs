@@ -7,7 +7,9 @@ use super::host::{flows, load_balancer, node_port};
 use super::xdp::{XDP_PASS, driver};
 use crate::support::node::{FAMILIES, Node, TC_DROP, TC_REDIRECT};
 use crate::support::objects::{Frontend, SCTP};
-use crate::support::packet::{IcmpError, Packet, crc32c, cut, sctp};
+use crate::support::packet::icmp::IcmpError;
+use crate::support::packet::pieces::cut;
+use crate::support::packet::{Packet, crc32c, sctp};
 
 /// Lengths of what follows the common header: none, odd, and about the MTU.
 const LENGTHS: [usize; 6] = [0, 1, 16, 333, 1024, 1420];
