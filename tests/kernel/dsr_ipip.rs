@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use culvert::abi::{DsrDispatch, NODE_ADDRESS, NodeAddress, NodeKey, Outcome};
+use culvert::abi::{DsrDispatch, NODE_ADDRESS, NodeAddress, NodeKey, Outcome, Zone};
 use ipnet::IpNet;
 
 use super::dsr::{request, serve};
@@ -120,6 +120,33 @@ fn a_port_that_is_used_again_goes_where_the_lb_node_says_now() {
                 assert_eq!(Packet::parse(&out).dst, family.at(backend, 8080).parse().unwrap());
             }
         }
+    }
+}
+
+#[test]
+fn what_lost_its_answers_to_another_service_goes_nowhere_else() {
+    for family in FAMILIES {
+        let node = node(DsrDispatch::Ipip);
+        let pod = family.at(family.pod, 8080);
+        let _service = serve(&node, &family.at(family.vip, 80), UDP, &[&pod]);
+        let request = request(family, UDP, 80);
+        let frame = encapsulated(family, lb(family), &request);
+        assert_eq!(node.raw("from_netdev", node.uplink, &frame).0, TC_REDIRECT);
+
+        // A tick later its answers' entry is another flow's.
+        let table = &node.objects.maps().flows_new;
+        for (key, mut flow) in table.entries().unwrap() {
+            if key.zone == Zone::Overlay as u8 {
+                flow.last_seen = flow.last_seen.wrapping_sub(1);
+            } else {
+                flow.saddr = ip(family.client);
+            }
+            table.set(&key, &flow).unwrap();
+        }
+
+        // It must not be balanced here, as a packet of nobody's choice.
+        assert_eq!(node.raw("from_netdev", node.uplink, &frame).0, TC_DROP);
+        assert_eq!(node.counted(Outcome::DropDsrConflict), 1, "{:?}", node.outcomes());
     }
 }
 
