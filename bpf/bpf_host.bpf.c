@@ -31,6 +31,9 @@ static __always_inline int enter_node(struct __sk_buff *skb, struct packet *pack
 		done = translate(skb, packet, clock_ticks(), v6);
 		if (done != VERDICT_NONE)
 			return done;
+		/* Another node chose its backend; without a flow, none may be chosen here. */
+		if (CONFIG.dsr_dispatch && packet->key.zone == ZONE_OVERLAY)
+			return verdict_drop(DROP_DSR_CONFLICT);
 	}
 
 	if (parsed == PARSED_L3) {

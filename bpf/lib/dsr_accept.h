@@ -81,7 +81,8 @@ static __always_inline int dsr_read_v6(struct __sk_buff *skb, struct scratch *sc
 
 	if (bpf_skb_load_bytes(skb, at, &option, DSR_PLAIN_V6) || option.type != DSR_OPTION_V6)
 		return 0;
-	if (at + 4 + option.length != packet->l4_off || !packet->key.sport)
+	/* l4_off does not count as far as an extension header may reach. */
+	if (4 + option.length != (option.words + 1) * 8 || !packet->key.sport)
 		return -DROP_DSR_MALFORMED;
 	addr_set_v6(&mark->vip, option.vip);
 	mark->port = option.port;

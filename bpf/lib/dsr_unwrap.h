@@ -86,6 +86,7 @@ __noinline int dsr_wrapped(struct __sk_buff *skb, bool v6)
 	const struct node *node;
 	struct packet *packet;
 	struct addr from;
+	struct flow *flow;
 	__be16 port;
 
 	if (!scratch)
@@ -111,8 +112,19 @@ __noinline int dsr_wrapped(struct __sk_buff *skb, bool v6)
 			return DSR_WRAPPED_NOT;
 		port = packet->key.dport;
 	}
-	if (flow_find(&packet->key, clock_ticks()))
-		return DSR_WRAPPED_OLD;
+	if (packet->key.proto == IPPROTO_TCP &&
+	    bpf_skb_load_bytes(skb,
+			       ETH_HLEN + 2 * (v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr)) +
+				       TCP_FLAGS_OFFSET,
+			       &packet->tcp_flags, 1))
+		return -DROP_DSR_MALFORMED;
+	flow = flow_find(&packet->key, clock_ticks());
+	if (flow) {
+		if (!packet_opens(packet) || !flow_closing(flow))
+			return DSR_WRAPPED_OLD;
+		/* The client uses its port again, and the LB node has chosen anew. */
+		flow_close(&packet->key, flow);
+	}
 
 	service = service_lookup(&packet->key.daddr, packet->key.dport, packet->key.proto);
 	if (!service && choose_may_be_wildcard(bpf_ntohs(packet->key.dport)))
@@ -120,12 +132,6 @@ __noinline int dsr_wrapped(struct __sk_buff *skb, bool v6)
 						  packet->key.proto);
 	if (!service)
 		return endpoint ? -DROP_DSR_SERVICE : DSR_WRAPPED_NOT;
-	if (packet->key.proto == IPPROTO_TCP &&
-	    bpf_skb_load_bytes(skb,
-			       ETH_HLEN + 2 * (v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr)) +
-				       TCP_FLAGS_OFFSET,
-			       &packet->tcp_flags, 1))
-		return -DROP_DSR_MALFORMED;
 	packet->service = service->id;
 	scratch->plan.saddr = packet->key.saddr;
 	scratch->plan.dport = port;

@@ -9,7 +9,7 @@ use fastrand::Rng;
 use super::packet::{icmp_frame, packet};
 use super::random::{once_in, pick};
 use super::view::{ETHERNET, SCTP, TCP, UDP, View};
-use super::world::{Entry, PEER_MAC, TAGS, cluster_ip, other_remote};
+use super::world::{Dispatch, Entry, PEER_MAC, TAGS, World, cluster_ip, other_remote};
 use crate::support::node::{FAMILIES, Family};
 
 /// How many of the last translated frames answers are made for.
@@ -17,16 +17,17 @@ const RECENT: usize = 256;
 
 #[derive(Debug)]
 pub struct Builder {
+    dispatch: Dispatch,
     /// Address, port and protocol, in an order of their own.
-    frontends: Vec<(SocketAddr, u8)>,
+    pub(super) frontends: Vec<(SocketAddr, u8)>,
     recent: VecDeque<Vec<u8>>,
 }
 
 impl Builder {
-    pub fn new(frontends: impl Iterator<Item = (SocketAddr, u8)>) -> Self {
-        let mut frontends: Vec<_> = frontends.collect();
+    pub fn new(world: &World) -> Self {
+        let mut frontends: Vec<_> = world.frontends.keys().copied().collect();
         frontends.sort();
-        Self { frontends, recent: VecDeque::new() }
+        Self { dispatch: world.dispatch, frontends, recent: VecDeque::new() }
     }
 
     /// A frame that came out translated: it may get an answer.
@@ -39,7 +40,9 @@ impl Builder {
 
     pub fn frame(&self, rng: &mut Rng, entry: Entry) -> Vec<u8> {
         let family = pick(rng, &FAMILIES);
+        let wire = matches!(entry, Entry::Driver | Entry::FromNetdev);
         let mut frame = match rng.u32(..16) {
+            0..3 if wire && self.dispatch != Dispatch::Off => self.dispatched(rng),
             0..7 => self.request(rng, family, entry),
             7..11 => self.answer(rng).unwrap_or_else(|| self.request(rng, family, entry)),
             11 | 12 => self.error(rng, family),

@@ -26,13 +26,7 @@ pub fn same_rest(before: &View<'_>, after: &View<'_>) -> Result<(), String> {
     }
     // What lies behind the IP packet is padding of the frame.
     let crc_right = |view: &View<'_>| {
-        let ip = &view.frame[ETHERNET..];
-        let end = if view.v6 {
-            40 + usize::from(u16::from_be_bytes([ip[4], ip[5]]))
-        } else {
-            usize::from(u16::from_be_bytes([ip[2], ip[3]]))
-        };
-        let l4 = view.frame.get(view.l4..ETHERNET + end).unwrap_or_default();
+        let l4 = view.frame.get(view.l4..ETHERNET + view.length()).unwrap_or_default();
         l4.len() >= 12 && crc32c(l4).to_le_bytes() == l4[8..12]
     };
     if before.proto == SCTP && crc_right(before) && !crc_right(after) {

@@ -2,7 +2,7 @@
 //! The driver hook: a frame goes up as it came, or is sent from there as the right translation.
 
 use super::check::same_rest;
-use super::judge::{Fate, Judge};
+use super::judge::{Fate, How, Judge};
 use super::view::{ETHERNET, View};
 use super::world::{Entry, NODE_MAC, ROUTER_MAC, Wire};
 
@@ -56,6 +56,11 @@ impl Judge {
         let (Some(before), Some(after)) = (View::of(&plain), View::of(&sent)) else {
             return Err("no IP packet, yet it was sent".to_owned());
         };
+        let fate = if action == XDP_TX { Fate::Sent } else { Fate::Redirected };
+        if self.dispatched(&before, &sent)? {
+            let plain = tags.is_empty();
+            return if plain { Ok(fate) } else { Err("grew behind a tag".to_owned()) };
+        }
         same_rest(&before, &after)?;
         if before.ttl < 2 || after.ttl != before.ttl - 1 {
             return Err(format!("sent on, and TTL {} became {}", before.ttl, after.ttl));
@@ -63,7 +68,7 @@ impl Judge {
         if before.ends() == after.ends() {
             return Err("sent on, and not translated".to_owned());
         }
-        self.translation(Entry::FromNetdev, &before, &after)?;
-        Ok(if action == XDP_TX { Fate::Sent } else { Fate::Redirected })
+        self.translation(Entry::FromNetdev, &before, &after, How::Plain)?;
+        Ok(fate)
     }
 }

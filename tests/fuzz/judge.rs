@@ -7,12 +7,13 @@ use std::ops::RangeInclusive;
 
 use super::answer::is_answer;
 use super::check::same_rest;
+use super::dispatch::Arrival;
 use super::view::{ETHERNET, Ends, ICMP, ICMPV6, SCTP, View};
-use super::world::{Entry, NODE_MAC, Served};
+use super::world::{Dispatch, Entry, NODE_MAC, Served, ours};
 use crate::support::node::{FAMILIES, TC_DROP, TC_NEXT, TC_REDIRECT};
 
 /// As in the configuration that tests load.
-const NODE_PORTS: RangeInclusive<u16> = 30000..=32767;
+pub const NODE_PORTS: RangeInclusive<u16> = 30000..=32767;
 const SNAT_PORTS: RangeInclusive<u16> = 32768..=60999;
 
 /// What became of a packet that is all right.
@@ -24,24 +25,56 @@ pub enum Fate {
     Translated,
     ErrorTranslated,
     Answered,
+    /// Direct server return: sent to the backend's node with an option or in a packet; taken out of it.
+    Dispatched,
+    Accepted,
     /// The driver hook: passed up as it came, sent back where it came from, out of another device.
     Up,
     Sent,
     Redirected,
 }
 
+/// How a packet came to its translation.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum How {
+    Plain,
+    /// It leaves with what the backend's node must know.
+    Told,
+    /// It came in a packet.
+    Wrapped,
+    /// Its option says that these ends are what its answers go between.
+    Marked(Ends),
+}
+
 #[derive(Debug)]
 pub struct Judge {
-    frontends: HashMap<(SocketAddr, u8), Served>,
+    pub(super) dispatch: Dispatch,
+    pub(super) frontends: HashMap<(SocketAddr, u8), Served>,
     /// Tuple to tuple, for all translations that were right when they were made, in both directions.
     known: HashMap<(u8, Ends), HashSet<Ends>>,
     /// The addresses of the same, for later fragments.
     addresses: HashSet<(u8, [IpAddr; 4])>,
+    /// Translations whose backends answer by themselves, and those of such answers.
+    pub(super) direct: HashSet<(u8, Ends, Ends)>,
+    pub(super) answers: HashSet<(u8, Ends, Ends)>,
+    /// What came in packets, and for which backends.
+    pub(super) wrapped: HashSet<(u8, Ends, SocketAddr)>,
+    /// Of what left in a packet the port that the flow has towards the backend is never seen.
+    pub(super) unseen: HashSet<(u8, SocketAddr, Ends)>,
 }
 
 impl Judge {
-    pub fn new(frontends: HashMap<(SocketAddr, u8), Served>) -> Self {
-        Self { frontends, known: HashMap::new(), addresses: HashSet::new() }
+    pub fn new(dispatch: Dispatch, frontends: HashMap<(SocketAddr, u8), Served>) -> Self {
+        Self {
+            dispatch,
+            frontends,
+            known: HashMap::new(),
+            addresses: HashSet::new(),
+            direct: HashSet::new(),
+            answers: HashSet::new(),
+            wrapped: HashSet::new(),
+            unseen: HashSet::new(),
+        }
     }
 
     /// What became of `input`, or what is wrong with it.
@@ -64,8 +97,33 @@ impl Judge {
         {
             return Err("a pod's packet with a foreign source was not dropped".to_owned());
         }
+        let arrival = match entry {
+            Entry::FromNetdev => self.arrival(input),
+            _ => Arrival::Itself,
+        };
+        if action == TC_DROP {
+            return Ok(Fate::Dropped);
+        }
+        let (input, how, taken) = match &arrival {
+            Arrival::Itself => (input, How::Plain, false),
+            Arrival::Refused(why) => return Err((*why).to_owned()),
+            Arrival::Stripped(frame, answer) => (frame.as_slice(), How::Marked(*answer), true),
+            Arrival::Unwrapped(wrapped) => (wrapped.inner.as_slice(), How::Wrapped, true),
+        };
+        let fate = self.onward(entry, input, how, action, output)?;
+        Ok(if taken && fate != Fate::Answered { Fate::Accepted } else { fate })
+    }
+
+    /// What became of a packet that is as it is after direct server return has been taken out.
+    fn onward(
+        &mut self,
+        entry: Entry,
+        input: &[u8],
+        how: How,
+        action: u32,
+        output: &[u8],
+    ) -> Result<Fate, String> {
         match action {
-            TC_DROP => return Ok(Fate::Dropped),
             TC_NEXT if input == output => return Ok(Fate::Untouched),
             TC_NEXT | TC_REDIRECT => {}
             other => return Err(format!("unknown action {other}")),
@@ -73,18 +131,23 @@ impl Judge {
         if action == TC_REDIRECT && is_answer(input, output) {
             return Ok(Fate::Answered);
         }
-        let (Some(before), Some(after)) = (before, View::of(output)) else {
+        let (Some(before), Some(after)) = (View::of(input), View::of(output)) else {
             return Err("no IP packet, yet it was changed".to_owned());
         };
         let same = before.ends() == after.ends() && before.rest() == after.rest();
         if matches!(before.proto, ICMP | ICMPV6) && !same {
             return self.error(&before, &after).map(|()| Fate::ErrorTranslated);
         }
+        if entry == Entry::FromNetdev && self.dispatched(&before, output)? {
+            return Ok(Fate::Dispatched);
+        }
+        let clamped = self.clamped(entry, &before, &after);
+        let before = clamped.as_deref().and_then(View::of).unwrap_or(before);
         same_rest(&before, &after)?;
         if before.ends() == after.ends() {
             return Ok(Fate::Forwarded);
         }
-        self.translation(entry, &before, &after).map(|()| Fate::Translated)
+        self.translation(entry, &before, &after, how).map(|()| Fate::Translated)
     }
 
     pub fn translation(
@@ -92,6 +155,7 @@ impl Judge {
         entry: Entry,
         before: &View<'_>,
         after: &View<'_>,
+        how: How,
     ) -> Result<(), String> {
         let proto = before.proto;
         let (old, new) = (before.ends(), after.ends());
@@ -100,17 +164,34 @@ impl Judge {
             let known = before.fragment && self.addresses.contains(&(proto, addresses));
             return if known { Ok(()) } else { Err("translated without ports".to_owned()) };
         }
-        if self.known.get(&(proto, old)).is_some_and(|known| known.contains(&new)) {
-            return Ok(());
+        if self.knows(proto, old, new) {
+            let tells = self.dispatch != Dispatch::Ipip || before.fragment || how == How::Told;
+            let direct = entry == Entry::FromNetdev && self.is_direct(proto, old, new);
+            let why = "sent to a backend that does not know for whom it answers";
+            return if tells || !direct { Ok(()) } else { Err(why.to_owned()) };
         }
-        self.opens(entry, proto, old, new)?;
+        match how {
+            How::Wrapped => self.opens_wrapped(proto, old, new)?,
+            // Two LB nodes have used one port.
+            How::Marked(answer) if old.1 == new.1 && old.0.ip() == new.0.ip() => {
+                self.note_answer(proto, (new.1, new.0), answer);
+            }
+            _ => self.opens(entry, before, new, how)?,
+        }
         self.note(proto, old, new);
         self.note(proto, (new.1, new.0), (old.1, old.0));
         Ok(())
     }
 
     /// Whether a new connection may be translated so.
-    fn opens(&self, entry: Entry, proto: u8, old: Ends, new: Ends) -> Result<(), String> {
+    fn opens(
+        &mut self,
+        entry: Entry,
+        before: &View<'_>,
+        new: Ends,
+        how: How,
+    ) -> Result<(), String> {
+        let (proto, old) = (before.proto, before.ends());
         let same_host = old.0.ip() == new.0.ip();
         if old.1 == new.1 {
             // A direct connection beside one through a service: its port alone may change.
@@ -125,6 +206,17 @@ impl Judge {
         }
         if !served.backends.contains(&new.1) {
             return Err(format!("{} is no backend of {}", new.1, old.1));
+        }
+        if served.direct && entry == Entry::FromNetdev && !ours(new.1.ip()) {
+            if same_host && how == How::Told {
+                self.direct.insert((proto, old, new));
+                return Ok(());
+            }
+            // A client with the node's own address keeps it either way.
+            if !ours(old.0.ip()) && (same_host || self.could_tell(before)) {
+                let why = "a backend that is to answer by itself was not told for whom";
+                return Err(why.to_owned());
+            }
         }
         if same_host {
             return Ok(());
@@ -147,7 +239,14 @@ impl Judge {
         Ok(())
     }
 
-    fn note(&mut self, proto: u8, old: Ends, new: Ends) {
+    /// Whether the translation of `old` to `new` is one that was right before.
+    pub(super) fn knows(&self, proto: u8, old: Ends, new: Ends) -> bool {
+        self.known.get(&(proto, old)).is_some_and(|known| known.contains(&new))
+            || self.is_direct(proto, old, new)
+            || old.1.ip() == new.1.ip() && self.unseen.contains(&(proto, old.0, new))
+    }
+
+    pub(super) fn note(&mut self, proto: u8, old: Ends, new: Ends) {
         self.known.entry((proto, old)).or_default().insert(new);
         self.addresses.insert((proto, [old.0.ip(), old.1.ip(), new.0.ip(), new.1.ip()]));
     }
@@ -168,7 +267,7 @@ impl Judge {
         // The quoted packet is on its way out: undo what was done to it.
         let undone = (new.ends().1, new.ends().0);
         let made = (old.ends().1, old.ends().0);
-        if !self.known.get(&(old.proto, made)).is_some_and(|known| known.contains(&undone)) {
+        if !self.knows(old.proto, made, undone) {
             return Err(format!("the quote {made:?} became {undone:?}, which nobody sent"));
         }
         if after.dst != new.src {

@@ -21,6 +21,11 @@ pub fn packet(rng: &mut Rng, src: SocketAddr, dst: SocketAddr, proto: u8) -> Vec
             let words = if once_in(rng, 4) { rng.u8(5..16) } else { 5 };
             l4.extend([0, 0, 0, 1, 0, 0, 0, 2, words << 4, flags, 0xff, 0xff, 0, 0, 0, 0]);
             l4.extend(std::iter::repeat_n(1, usize::from(words - 5) * 4));
+            let at = 20 + rng.usize(..4);
+            if l4.len() >= at + 4 {
+                let announced = pick(rng, &[1460_u16, 1440, 9000, 536, 40]);
+                l4[at..at + 4].copy_from_slice(&[[2, 4], announced.to_be_bytes()].concat());
+            }
         }
         UDP => l4.extend([(8 + payload.len() as u16).to_be_bytes(), [0, 0]].concat()),
         ICMP | ICMPV6 => l4.extend([0, 0, 0, 0]),

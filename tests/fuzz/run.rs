@@ -7,9 +7,10 @@ use fastrand::Rng;
 
 use super::build::{Builder, least};
 use super::driver::untag;
+use super::dsr::bare;
 use super::judge::{Fate, Judge};
 use super::random::{once_in, packets, pick, seed};
-use super::world::{Entry, Wire, World};
+use super::world::{Dispatch, Entry, Wire, World};
 
 struct Run<'a> {
     world: &'a World,
@@ -26,8 +27,8 @@ impl<'a> Run<'a> {
         Self {
             seed,
             rng: Rng::with_seed(seed),
-            judge: Judge::new(world.frontends.clone()),
-            builder: Builder::new(world.frontends.keys().copied()),
+            judge: Judge::new(world.dispatch, world.frontends.clone()),
+            builder: Builder::new(world),
             fates: BTreeMap::new(),
             number: 0,
             world,
@@ -52,7 +53,7 @@ impl<'a> Run<'a> {
         let fate = self.judge.judge_driver(wire, frame, action, &out);
         let fate = self.note(Entry::Driver, fate, frame, action, &out);
         if fate != Fate::Up {
-            self.builder.remember(&untag(&out).1);
+            self.builder.remember(&bare(&untag(&out).1));
             return;
         }
         let (tags, plain) = untag(frame);
@@ -66,8 +67,10 @@ impl<'a> Run<'a> {
     fn tc(&mut self, entry: Entry, ifindex: u32, frame: &[u8]) {
         let (action, out) = self.world.node.raw_inside(entry.program(), ifindex, frame);
         let fate = self.judge.judge(entry, frame, action, &out);
-        if self.note(entry, fate, frame, action, &out) == Fate::Translated {
-            self.builder.remember(&out);
+        match self.note(entry, fate, frame, action, &out) {
+            Fate::Translated | Fate::Accepted => self.builder.remember(&out),
+            Fate::Dispatched => self.builder.remember(&bare(&out)),
+            _ => {}
         }
     }
 
@@ -91,27 +94,54 @@ impl<'a> Run<'a> {
     }
 }
 
-#[test]
-fn nothing_comes_out_but_the_input_a_right_translation_or_an_answer() {
-    let world = World::new();
+/// Fates that every world must know.
+const FATES: [Fate; 9] = [
+    Fate::Dropped,
+    Fate::Untouched,
+    Fate::Forwarded,
+    Fate::Translated,
+    Fate::ErrorTranslated,
+    Fate::Answered,
+    Fate::Up,
+    Fate::Sent,
+    Fate::Redirected,
+];
+
+/// Runs `share` hundredths of all packets.
+fn run(dispatch: Dispatch, share: u64) {
+    let world = World::new(dispatch);
     let mut run = Run::new(&world, seed());
-    let total = packets() * Entry::ALL.len() as u64;
+    let total = packets() * Entry::ALL.len() as u64 * share / 100;
     world.node.ns.run(|| (0..total).for_each(|_| run.packet()));
 
     // Each of them is met often, or the packets were not such as to prove anything.
-    for fate in [
-        Fate::Dropped,
-        Fate::Untouched,
-        Fate::Forwarded,
-        Fate::Translated,
-        Fate::ErrorTranslated,
-        Fate::Answered,
-        Fate::Up,
-        Fate::Sent,
-        Fate::Redirected,
-    ] {
-        let met = run.fates.get(&fate).copied().unwrap_or(0);
+    let direct: &[Fate] = match dispatch {
+        Dispatch::Off => &[],
+        _ => &[Fate::Dispatched, Fate::Accepted],
+    };
+    for fate in FATES.iter().chain(direct) {
+        let met = run.fates.get(fate).copied().unwrap_or(0);
         assert!(met >= total / 2000, "{fate:?} only {met} times of {total}: {:?}", run.fates);
     }
-    eprintln!("{total} packets, FUZZ_SEED={}: {:?}", run.seed, run.fates);
+    eprintln!("{dispatch:?}: {total} packets, FUZZ_SEED={}: {:?}", run.seed, run.fates);
+}
+
+#[test]
+fn nothing_comes_out_but_the_input_a_right_translation_or_an_answer() {
+    run(Dispatch::Off, 40);
+}
+
+#[test]
+fn options_are_right_and_only_right_ones_are_taken() {
+    run(Dispatch::Option, 20);
+}
+
+#[test]
+fn plain_options_and_anyones_encapsulation_are_read_where_the_switch_says_so() {
+    run(Dispatch::Plain, 20);
+}
+
+#[test]
+fn encapsulated_packets_are_right_and_only_nodes_may_send_them() {
+    run(Dispatch::Ipip, 20);
 }

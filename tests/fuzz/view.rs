@@ -80,6 +80,13 @@ impl<'a> View<'a> {
         Some(view)
     }
 
+    /// Of the IP packet, as its header says.
+    pub fn length(&self) -> usize {
+        let at = ETHERNET + if self.v6 { 4 } else { 2 };
+        let field = usize::from(u16::from_be_bytes([self.frame[at], self.frame[at + 1]]));
+        if self.v6 { 40 + field } else { field }
+    }
+
     pub fn has_ports(&self) -> bool {
         matches!(self.proto, TCP | UDP | SCTP)
             && !self.later_fragment

@@ -4,11 +4,16 @@
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
-use culvert::abi::{ServiceKind, XdpDevice, XdpVlanKey};
+use culvert::abi::{
+    DsrDispatch, NODE_ADDRESS, NodeAddress, NodeKey, SERVICE_DSR, ServiceKind, XdpDevice,
+    XdpVlanKey,
+};
+use ipnet::IpNet;
 use nix::net::if_::if_nametoindex;
 
 use super::view::{SCTP, TCP, UDP};
-use crate::support::node::{FAMILIES, Family, Node};
+use crate::support::dsr::KEY;
+use crate::support::node::{FAMILIES, Family, Node, ip};
 use crate::support::objects::Frontend;
 
 /// Where a packet meets the datapath.
@@ -85,16 +90,48 @@ impl Wire {
     }
 }
 
+/// How the backends' nodes are told, and the form of options that is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dispatch {
+    Off,
+    Option,
+    /// Options without tag, and encapsulated packets from anyone.
+    Plain,
+    Ipip,
+}
+
+/// The first one signs.
+pub const KEYS: [[u8; 16]; 2] = [KEY, *b"one for a change"];
+
+/// Another node's address.
+pub const fn other_node(family: Family) -> &'static str {
+    if family.v6 { "fd09::2" } else { "10.9.0.2" }
+}
+
+pub fn is_node(address: IpAddr) -> bool {
+    FAMILIES.iter().any(|family| other_node(*family).parse() == Ok(address))
+}
+
+/// Whether a packet to `address` has arrived: a pod's, or the node's own.
+pub fn ours(address: IpAddr) -> bool {
+    FAMILIES.iter().any(|family| {
+        [family.pod, family.other_pod, family.node].iter().any(|own| own.parse() == Ok(address))
+    })
+}
+
 /// One frontend to the model.
 #[derive(Clone, Debug)]
 pub struct Served {
     pub cluster_ip: bool,
+    /// Remote backends answer by themselves.
+    pub direct: bool,
     pub backends: BTreeSet<SocketAddr>,
 }
 
 pub struct World {
     pub node: Node,
     second: u32,
+    pub dispatch: Dispatch,
     pub frontends: HashMap<(SocketAddr, u8), Served>,
 }
 
@@ -111,13 +148,29 @@ pub fn other_remote(family: Family) -> &'static str {
 type Row = (Option<&'static str>, u16, u8, ServiceKind, Vec<String>);
 
 impl World {
-    pub fn new() -> Self {
-        let node = Node::new();
+    pub fn new(dispatch: Dispatch) -> Self {
+        let node = Node::with(|config| {
+            config.dsr_dispatch = match dispatch {
+                Dispatch::Off => DsrDispatch::Off,
+                Dispatch::Option | Dispatch::Plain => DsrDispatch::Option,
+                Dispatch::Ipip => DsrDispatch::Ipip,
+            } as u8;
+            let plain = u8::from(dispatch == Dispatch::Plain);
+            (config.dsr_plain_in, config.dsr_plain_out) = (plain, plain);
+        });
+        let maps = node.objects.maps();
+        maps.set_dsr_keys(KEYS).unwrap();
+        maps.set_dsr_sources(FAMILIES.map(|family| ip(family.node))).unwrap();
+        for family in FAMILIES {
+            let prefix = IpNet::from(other_node(family).parse::<IpAddr>().unwrap());
+            let value = NodeAddress { addr: ip(other_node(family)), flags: NODE_ADDRESS, pad: 0 };
+            maps.nodes.set(&NodeKey::new(prefix), &value).unwrap();
+        }
         node.ns.ip("link add eth1 address 02:00:00:00:00:01 type veth peer name wire1");
         node.ns.ip("link set eth1 up");
         node.ns.ip("link set wire1 up");
         let second = node.ns.run(|| if_nametoindex("eth1").unwrap());
-        let mut world = Self { node, second, frontends: HashMap::new() };
+        let mut world = Self { node, second, dispatch, frontends: HashMap::new() };
         world.fill_driver();
         for family in FAMILIES {
             for row in rows(family) {
@@ -157,10 +210,17 @@ impl World {
             None => Frontend::node_port_v4(port, proto),
         };
         let names: Vec<&str> = backends.iter().map(String::as_str).collect();
-        self.node.objects.serve(frontend, &names);
+        let direct = self.dispatch != Dispatch::Off
+            && kind != ServiceKind::ClusterIp
+            && (proto, host) != (UDP, None);
+        let served = self.node.objects.serve(frontend, &names);
+        if direct {
+            served.change(|service| service.flags |= SERVICE_DSR);
+        }
         let host: IpAddr = host.unwrap_or(family.node).parse().unwrap();
         let served = Served {
             cluster_ip: kind == ServiceKind::ClusterIp,
+            direct,
             backends: backends.iter().map(|each| each.parse().unwrap()).collect(),
         };
         self.frontends.insert((SocketAddr::new(host, port), proto), served);
@@ -188,7 +248,9 @@ fn rows(family: Family) -> Vec<Row> {
         (Some(family.vip), 53, UDP, ServiceKind::ExternalIp, mixed()),
         (Some(family.vip), 81, TCP, ServiceKind::LoadBalancer, vec![]),
         (Some(family.vip), 82, UDP, ServiceKind::LoadBalancer, vec![]),
+        (Some(family.vip), 83, TCP, ServiceKind::LoadBalancer, mixed()),
         (Some(family.vip), 9000, SCTP, ServiceKind::LoadBalancer, vec![at(family.remote, 9000)]),
+        (Some(family.vip), 9001, SCTP, ServiceKind::LoadBalancer, vec![at(family.remote, 9000)]),
         (Some(cluster_ip(family)), 80, TCP, ServiceKind::ClusterIp, mixed()),
         (Some(cluster_ip(family)), 53, UDP, ServiceKind::ClusterIp, mixed()),
         (Some(cluster_ip(family)), 8080, TCP, ServiceKind::ClusterIp, vec![at(family.pod, 8080)]),

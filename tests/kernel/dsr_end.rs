@@ -145,6 +145,15 @@ fn malformed_options_are_dropped() {
             assert_eq!(node.raw("from_netdev", node.uplink, &frame).0, TC_DROP, "{option:02x?}");
             assert_eq!(node.counted(Outcome::DropDsrMalformed), count, "{:?}", node.outcomes());
         }
+        if family.v6 {
+            // A header so long that a byte does not hold where it ends.
+            let mut option = right.clone();
+            option.resize(right.len() + 256, 0);
+            option[1] = (option.len() / 8 - 1) as u8;
+            let frame = dsr::with_option(&packet, &option);
+            assert_eq!(node.raw("from_netdev", node.uplink, &frame).0, TC_DROP);
+            assert_eq!(node.counted(Outcome::DropDsrMalformed), 5, "{:?}", node.outcomes());
+        }
     }
 }
 

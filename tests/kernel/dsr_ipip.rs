@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use culvert::abi::{DsrDispatch, NODE_ADDRESS, NodeAddress, NodeKey, Outcome};
+use culvert::abi::{DsrDispatch, NODE_ADDRESS, NodeAddress, NodeKey, Outcome, Zone};
 use ipnet::IpNet;
 
 use super::dsr::{request, serve};
@@ -11,7 +11,7 @@ use super::host::{NODE_PORT, flows, node_port};
 use crate::support::dsr::{self, KEY};
 use crate::support::node::{FAMILIES, Family, Node, POD_MAC, TC_DROP, TC_REDIRECT, V4, V6, ip};
 use crate::support::objects::{SCTP, TCP, UDP};
-use crate::support::packet::{ACK, Packet, SYN};
+use crate::support::packet::{ACK, Packet, RST, SYN};
 
 /// Another node.
 const fn lb(family: Family) -> &'static str {
@@ -104,6 +104,54 @@ fn two_services_and_one_client_port_are_kept_apart_by_the_backends_node() {
             got
         });
         assert_ne!(got[0].src, got[1].src);
+    }
+}
+
+#[test]
+fn a_port_that_is_used_again_goes_where_the_lb_node_says_now() {
+    for family in FAMILIES {
+        let node = node(DsrDispatch::Ipip);
+        let backends = [family.pod, family.other_pod];
+        let names = backends.map(|host| family.at(host, 8080));
+        let names = names.each_ref().map(String::as_str);
+        let _service = serve(&node, &family.at(family.vip, 80), TCP, &names);
+        let from = lb(family).parse().unwrap();
+        for backend in [0, 1, 0, 1].map(|which| backends[which]) {
+            for flags in [SYN, RST] {
+                let inner = Packet { flags, ..request(family, TCP, 80) }.bytes();
+                let frame = dsr::encapsulate(&inner, from, backend.parse().unwrap(), 8080);
+                let (action, out) = node.raw("from_netdev", node.uplink, &frame);
+                assert_eq!(action, TC_REDIRECT, "{:?}", node.outcomes());
+                assert_eq!(Packet::parse(&out).dst, family.at(backend, 8080).parse().unwrap());
+            }
+        }
+    }
+}
+
+#[test]
+fn what_lost_its_answers_to_another_service_goes_nowhere_else() {
+    for family in FAMILIES {
+        let node = node(DsrDispatch::Ipip);
+        let pod = family.at(family.pod, 8080);
+        let _service = serve(&node, &family.at(family.vip, 80), UDP, &[&pod]);
+        let request = request(family, UDP, 80);
+        let frame = encapsulated(family, lb(family), &request);
+        assert_eq!(node.raw("from_netdev", node.uplink, &frame).0, TC_REDIRECT);
+
+        // A tick later its answers' entry is another flow's.
+        let table = &node.objects.maps().flows_new;
+        for (key, mut flow) in table.entries().unwrap() {
+            if key.zone == Zone::Overlay as u8 {
+                flow.last_seen = flow.last_seen.wrapping_sub(1);
+            } else {
+                flow.saddr = ip(family.client);
+            }
+            table.set(&key, &flow).unwrap();
+        }
+
+        // It must not be balanced here, as a packet of nobody's choice.
+        assert_eq!(node.raw("from_netdev", node.uplink, &frame).0, TC_DROP);
+        assert_eq!(node.counted(Outcome::DropDsrConflict), 1, "{:?}", node.outcomes());
     }
 }
 

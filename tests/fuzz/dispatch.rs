@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Direct server return to the judge: what may be taken out of a packet, and put around one.
+
+use std::net::SocketAddr;
+
+use super::check::same_rest;
+use super::dsr::{Carried, SIZES_V4, SIZES_V6, Wrapped, carried, strip};
+use super::judge::{How, Judge, NODE_PORTS};
+use super::mss;
+use super::view::{ETHERNET, Ends, View};
+use super::world::{Dispatch, Entry, KEYS, is_node, ours};
+use crate::support::dsr::encapsulate;
+use crate::support::node::FAMILIES;
+
+/// Of the uplink.
+const MTU: usize = 1500;
+
+/// What a packet from the wire is to this node.
+#[derive(Debug)]
+pub enum Arrival {
+    Itself,
+    /// It must be dropped.
+    Refused(&'static str),
+    /// Its option is right: the packet is this one, and its answers go between these ends.
+    Stripped(Vec<u8>, Ends),
+    /// It is what is in there.
+    Unwrapped(Wrapped),
+}
+
+impl Judge {
+    /// What `input` is. A right option may say from then on whom its backend answers.
+    pub(super) fn arrival(&mut self, input: &[u8]) -> Arrival {
+        let Some(view) = View::of(input).filter(|view| ours(view.dst)) else {
+            return Arrival::Itself;
+        };
+        if self.dispatch == Dispatch::Off {
+            return Arrival::Itself;
+        }
+        if let Some(wrapped) = Wrapped::of(input) {
+            return self.unwrapped(wrapped);
+        }
+        match carried(input, &KEYS, self.dispatch == Dispatch::Plain) {
+            Carried::Nothing => Arrival::Itself,
+            Carried::Wrong => Arrival::Refused("a wrong option was accepted"),
+            Carried::Right(mark) => {
+                let frame = strip(input, mark.size);
+                let ends = View::of(&frame).map(|view| view.ends());
+                let proto = View::of(&frame).map_or(0, |view| view.proto);
+                let ends = ends.unwrap_or(view.ends());
+                let client = SocketAddr::new(ends.0.ip(), mark.client_port);
+                let answer = (mark.service, client);
+                self.note_answer(proto, (ends.1, ends.0), answer);
+                Arrival::Stripped(frame, answer)
+            }
+        }
+    }
+
+    /// As [`Self::arrival`]. What it is for counts even where the packet itself comes to its end here.
+    fn unwrapped(&mut self, wrapped: Wrapped) -> Arrival {
+        let inner = View::of(&wrapped.inner).map(|view| (view.ends(), view.proto));
+        let Some((ends, proto)) = inner.filter(|(ends, proto)| self.serves(ends.1, *proto)) else {
+            return Arrival::Itself;
+        };
+        let port = match self.dispatch {
+            _ if is_node(wrapped.from) => wrapped.port,
+            Dispatch::Plain => ends.1.port(),
+            _ => return Arrival::Itself,
+        };
+        let backend = SocketAddr::new(wrapped.to, port);
+        self.wrapped.insert((proto, ends, backend));
+        self.note_answer(proto, (backend, ends.0), (ends.1, ends.0));
+        Arrival::Unwrapped(wrapped)
+    }
+
+    /// Whether `address` is a frontend; a NodePort is one at any address, for it may be another
+    /// node's.
+    fn serves(&self, address: SocketAddr, proto: u8) -> bool {
+        let node = FAMILIES[usize::from(address.is_ipv6())].node.parse().unwrap();
+        let port = address.port();
+        self.frontends.contains_key(&(address, proto))
+            || NODE_PORTS.contains(&port)
+                && self.frontends.contains_key(&(SocketAddr::new(node, port), proto))
+    }
+
+    /// Whether what came in a packet may be translated so.
+    pub(super) fn opens_wrapped(&mut self, proto: u8, old: Ends, new: Ends) -> Result<(), String> {
+        if !self.wrapped.contains(&(proto, old, new.1)) || new.0.ip() != old.0.ip() {
+            return Err(format!("what came in a packet for another went {new:?}"));
+        }
+        self.answers.insert((proto, (new.1, new.0), (old.1, old.0)));
+        Ok(())
+    }
+
+    /// Whether `old` becomes `new` on its way to a backend that answers by itself.
+    pub(super) fn is_direct(&self, proto: u8, old: Ends, new: Ends) -> bool {
+        // The port towards the backend does not show on what left in a packet.
+        let unseen = self.dispatch == Dispatch::Ipip && old.0.ip() == new.0.ip();
+        let new = if unseen { (old.0, new.1) } else { new };
+        self.direct.contains(&(proto, old, new))
+    }
+
+    pub(super) fn note_answer(&mut self, proto: u8, old: Ends, new: Ends) {
+        self.note(proto, old, new);
+        self.answers.insert((proto, old, new));
+    }
+
+    /// Bytes that dispatching adds.
+    fn overhead(&self, v6: bool) -> usize {
+        let sizes = if v6 { SIZES_V6 } else { SIZES_V4 };
+        match self.dispatch {
+            Dispatch::Off => 0,
+            Dispatch::Plain => sizes[0],
+            Dispatch::Option => sizes[1],
+            Dispatch::Ipip if v6 => 40,
+            Dispatch::Ipip => 20,
+        }
+    }
+
+    /// Whether a flow that begins with `view` could tell its backend's node.
+    pub(super) fn could_tell(&self, view: &View<'_>) -> bool {
+        let room = view.v6
+            || self.dispatch == Dispatch::Ipip
+            || view.l4 - ETHERNET + self.overhead(false) <= 60;
+        self.dispatch != Dispatch::Off && !view.fragment && room
+    }
+
+    /// `before` as its SYN has to be for what it became, where that is less than it announces.
+    pub(super) fn clamped(
+        &self,
+        entry: Entry,
+        before: &View<'_>,
+        after: &View<'_>,
+    ) -> Option<Vec<u8>> {
+        let (proto, old, new) = (before.proto, before.ends(), after.ends());
+        let lowered = self.lowered(before)?;
+        // An answer to a client of this node has no device whose MTU would count.
+        let same = before.rest() == after.rest();
+        let answer = self.answers.contains(&(proto, old, new)) && !same;
+        let may = entry == Entry::FromNetdev && self.is_direct(proto, old, new) || answer;
+        may.then_some(lowered)
+    }
+
+    fn lowered(&self, view: &View<'_>) -> Option<Vec<u8>> {
+        let headers = if view.v6 { 60 } else { 40 };
+        mss::clamped(view, (MTU - headers - self.overhead(view.v6)) as u16)
+    }
+
+    /// Whether `output` is `before` with what the backend's node must know, or what is wrong with it.
+    pub(super) fn dispatched(&mut self, before: &View<'_>, output: &[u8]) -> Result<bool, String> {
+        let overhead = self.overhead(before.v6);
+        if self.dispatch == Dispatch::Off || output.len() != before.frame.len() + overhead {
+            return Ok(false);
+        }
+        let lowered = self.lowered(before);
+        let before = lowered.as_deref().and_then(View::of).unwrap_or(*before);
+        let (proto, old) = (before.proto, before.ends());
+        if self.dispatch == Dispatch::Ipip {
+            let wrapped =
+                Wrapped::any(output).ok_or("it became longer, and is no packet in one")?;
+            let inner = View::of(&wrapped.inner).ok_or("there is no packet in it")?;
+            let node = FAMILIES[usize::from(before.v6)].node.parse().unwrap();
+            // What lies behind the inner packet is padding; one that is cut short says its length.
+            let field = inner.length();
+            let mut whole = wrapped.inner.clone();
+            whole.resize(ETHERNET + field, 0);
+            let right = encapsulate(&whole, node, wrapped.to, wrapped.port);
+            if output[12..ETHERNET + overhead] != right[12..ETHERNET + overhead] {
+                return Err(format!("the outer header is not that of {right:02x?}"));
+            }
+            same_rest(&before, &inner)?;
+            if inner.ttl != before.ttl || inner.ends() != before.ends() || before.ttl < 2 {
+                return Err("the packet in it is not the one that came".to_owned());
+            }
+            let backend = SocketAddr::new(wrapped.to, wrapped.port);
+            let served = self.frontends.get(&(old.1, proto)).filter(|served| served.direct);
+            if !served.is_some_and(|served| served.backends.contains(&backend)) {
+                return Err(format!("{backend} is not to answer for {}", old.1));
+            }
+            self.unseen.insert((proto, backend, (old.1, old.0)));
+            self.direct.insert((proto, old, (old.0, backend)));
+            self.note(proto, old, (old.0, backend));
+            self.note(proto, (backend, old.0), (old.1, old.0));
+            return Ok(true);
+        }
+        let Carried::Right(mark) = carried(output, &KEYS[..1], self.dispatch == Dispatch::Plain)
+        else {
+            return Err("it became longer, and has no right option".to_owned());
+        };
+        let own = self.dispatch == Dispatch::Plain || mark.client_port == old.0.port();
+        if mark.service != old.1 || !own || mark.size != overhead {
+            return Err(format!("the option says {mark:?} for {old:?}"));
+        }
+        let sent = strip(output, mark.size);
+        let after = View::of(&sent).ok_or("behind its option is no packet")?;
+        same_rest(&before, &after)?;
+        self.translation(Entry::FromNetdev, &before, &after, How::Told)?;
+        Ok(true)
+    }
+}
