@@ -23,7 +23,10 @@ pub fn raise(mode: &str, dispatch: &str, more: &str) -> Stage {
 /// The line of `loadBalancer` that names the file with the key.
 pub fn keyed() -> String {
     static FILE: LazyLock<PathBuf> = LazyLock::new(|| {
-        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("dsr-key");
+        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+        // A machine of the VM tests has the binaries only.
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("dsr-key");
         std::fs::write(&path, KEY).unwrap();
         path
     });
