@@ -14,8 +14,13 @@ use nix::unistd::Pid;
 mod frame;
 #[path = "packets/insn.rs"]
 mod insn;
+#[path = "packets/net.rs"]
+mod net;
 #[path = "packets/path.rs"]
 mod path;
+#[path = "../tests/support/pins.rs"]
+#[expect(dead_code, reason = "shared with the kernel tests, which need more of it")]
+mod pins;
 #[path = "packets/raw.rs"]
 mod raw;
 #[path = "packets/world.rs"]
@@ -70,8 +75,7 @@ fn main() -> Result<()> {
     cases.retain(|case| case.name().contains(&wanted));
     ensure!(!cases.is_empty(), "there is no path named like `{wanted}`");
 
-    world::check_bpffs()?;
-    world::enter_namespace()?;
+    net::enter_namespace()?;
     pin_to_last_cpu()?;
 
     let loads = match std::env::var("LOADS") {

@@ -22,7 +22,10 @@ mod support {
 mod fuzz {
     mod answer;
     mod build;
+    mod check;
+    mod driver;
     mod judge;
+    mod packet;
     mod random;
     mod run;
     mod view;

@@ -38,9 +38,12 @@ mod kernel {
     mod fragments_wire;
     mod host;
     mod host_flow;
+    mod host_flow_end;
     mod icmp;
     mod lxc;
+    mod lxc_neighbour;
     mod maglev;
+    mod maglev_agent;
     mod netlink;
     mod probe;
     mod sctp;

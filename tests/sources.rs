@@ -16,6 +16,7 @@ mod sources {
     mod kube;
     mod listener;
     mod manifests;
+    mod objects;
     mod servers;
     mod tls;
 }

@@ -8,8 +8,9 @@ use anyhow::{Context as _, Result, ensure};
 use culvert::abi::DsrDispatch;
 
 use super::frame::{self, ACK, SYN, Tuple};
+use super::net::{PEER_MAC, Pod, UPLINK_MAC};
 use super::raw::{self, Hook, Vary, Wrapper};
-use super::world::{PEER_MAC, Plan, Pod, UPLINK_MAC, World};
+use super::world::{Plan, World};
 
 /// Client ports start here; the low bits vary.
 const FIRST_PORT: u16 = 0x8000;
@@ -220,7 +221,17 @@ fn new_flows<'w>(world: &'w World, hook: Hook, side: Side, tuple: Tuple) -> Resu
     if matches!(side, Side::Wire) {
         vary.push(Vary { offset: frame::source_low_offset(&packet), bits: 16 });
     }
-    Ok(Prepared { hook, program, packet, ifindex, vary, keeper: None, bits: 0, opens: true, marks: None })
+    Ok(Prepared {
+        hook,
+        program,
+        packet,
+        ifindex,
+        vary,
+        keeper: None,
+        bits: 0,
+        opens: true,
+        marks: None,
+    })
 }
 
 /// SYN, SYN-ACK, ACK through the programs. Returns the tuple that the server's packets arrive with.

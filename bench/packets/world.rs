@@ -3,33 +3,22 @@
 //! the real programs loaded over real maps. Removed when dropped.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use culvert::abi;
 use culvert::datapath::{Datapath, Maps, Options};
+
+use super::net::{Pod, ifindex, pod};
+use super::pins::{self, PinRoot};
 
 const TCP: u8 = 6;
 const NODE_PORT: u16 = 30080;
 /// The NodePort of a service with so many backends that a flood of new flows finds SNAT ports.
 const WIDE_NODE_PORT: u16 = 30081;
 const WIDE_BACKENDS: u16 = 512;
-
-pub const PEER_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x02];
-pub const UPLINK_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x01];
-
-/// Where pods' packets appear on the node, and the address the pods send to.
-#[derive(Clone, Copy, Debug)]
-pub struct Pod {
-    pub ifindex: u32,
-    pub mac: [u8; 6],
-    pub host_mac: [u8; 6],
-}
 
 /// The addresses of one family.
 #[derive(Clone, Copy, Debug)]
@@ -93,22 +82,21 @@ pub struct World {
     datapath: Datapath,
     pub uplink: u32,
     pub pods: [Pod; 2],
-    root: PathBuf,
+    _root: PinRoot,
 }
 
 impl World {
     /// Loads everything anew. The caller's thread is in the bench's namespace already, see
     /// [`enter_namespace`].
     pub fn load(dispatch: abi::DsrDispatch) -> Result<Self> {
-        let root = PathBuf::from(format!("/sys/fs/bpf/culvert-bench-{}", std::process::id()));
+        let root = PinRoot::new();
         let uplink = ifindex("up0")?;
         let pods = [pod("lxc0", 0)?, pod("lxc1", 1)?];
         let datapath = Datapath::open(Options {
-            root: root.clone(),
-            config: abi::Config { dsr_dispatch: dispatch as u8, ..config() },
+            config: config(dispatch),
             map_sizes: Default::default(),
             programs_off: unused_programs(),
-            force_clsact: false,
+            ..root.options()
         })?;
         let program = |name: &str| -> Result<OwnedFd> {
             let program = datapath.program(name).with_context(|| format!("no program `{name}`"))?;
@@ -121,7 +109,7 @@ impl World {
             datapath,
             uplink,
             pods,
-            root,
+            _root: root,
         };
         for v6 in [false, true] {
             world.fill(&Plan::new(v6)?)?;
@@ -225,13 +213,6 @@ fn unused_programs() -> BTreeSet<String> {
     names.filter(|name| !used.contains(name)).map(str::to_owned).collect()
 }
 
-impl Drop for World {
-    fn drop(&mut self) {
-        // Only pins are below it; a leftover would show in the next listing of the folder.
-        drop(fs::remove_dir_all(&self.root));
-    }
-}
-
 /// Service and target share their number. The backends are one address, on ports from 8080 on.
 fn add_service(
     maps: &Maps,
@@ -279,108 +260,16 @@ fn set_active(maps: &Maps, target: u32) -> Result<()> {
     Ok(())
 }
 
-/// Puts this process into a fresh namespace with the devices, addresses and routes of a node.
-pub fn enter_namespace() -> Result<()> {
-    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)
-        .context("cannot make a network namespace; are you root?")?;
-    for (path, value) in [
-        ("/proc/sys/net/ipv4/ip_forward", "1"),
-        ("/proc/sys/net/ipv6/conf/all/forwarding", "1"),
-        ("/proc/sys/net/ipv6/conf/default/accept_dad", "0"),
-    ] {
-        fs::write(path, value).with_context(|| format!("cannot write `{path}`"))?;
-    }
-    let [uplink_mac, peer_mac] = [UPLINK_MAC, PEER_MAC].map(mac_text);
-    let script = format!(
-        "link set lo up
-         link add up0 address {uplink_mac} type veth peer name up1
-         link add lxc0 address 02:00:00:01:00:00 type veth peer name pod0 address 02:00:00:02:00:00
-         link add lxc1 address 02:00:00:01:00:01 type veth peer name pod1 address 02:00:00:02:00:01
-         link set up0 up
-         link set up1 up
-         link set lxc0 up
-         link set lxc1 up
-         link set pod0 up
-         link set pod1 up
-         addr add 192.168.50.1/24 dev up0
-         addr add fd00:50::1/64 dev up0 nodad
-         neigh add 192.168.50.2 lladdr {peer_mac} dev up0 nud permanent
-         neigh add fd00:50::2 lladdr {peer_mac} dev up0 nud permanent
-         route add 10.0.2.0/24 via 192.168.50.2
-         route add 10.200.0.0/16 via 192.168.50.2
-         route add 10.0.1.10 dev lxc0
-         route add 10.0.1.11 dev lxc1
-         -6 route add fd00:2::/64 via fd00:50::2
-         -6 route add fd00:c::/64 via fd00:50::2
-         -6 route add fd00:1::10 dev lxc0
-         -6 route add fd00:1::11 dev lxc1"
-    );
-    for line in script.lines() {
-        let status = Command::new("ip").args(line.split_whitespace()).status()?;
-        if !status.success() {
-            bail!("`ip {}` failed", line.trim());
-        }
-    }
-    Ok(())
-}
-
-fn pod(device: &str, number: u8) -> Result<Pod> {
-    Ok(Pod {
-        ifindex: ifindex(device)?,
-        mac: [0x02, 0, 0, 0x02, 0, number],
-        host_mac: [0x02, 0, 0, 0x01, 0, number],
-    })
-}
-
-fn ifindex(device: &str) -> Result<u32> {
-    nix::net::if_::if_nametoindex(device).with_context(|| format!("there is no device `{device}`"))
-}
-
-fn mac_text(mac: [u8; 6]) -> String {
-    mac.map(|byte| format!("{byte:02x}")).join(":")
-}
-
-fn config() -> abi::Config {
-    let seconds = |seconds| abi::ticks(Duration::from_secs(seconds));
+/// The default configuration, but no flow ends while it is measured, and SNAT has all ports.
+fn config(dispatch: abi::DsrDispatch) -> abi::Config {
+    let long = abi::ticks(Duration::from_secs(600));
     abi::Config {
-        host_netns_cookie: 0,
-        hairpin_v4: IpAddr::from([169, 254, 42, 1]).into(),
-        hairpin_v6: IpAddr::from([0xfe80, 0, 0, 0, 0, 0, 0x42, 1]).into(),
-        nodeport_min: 30000,
-        nodeport_max: 32767,
-        snat_port_min: 32768,
-        snat_port_max: 65535,
-        tcp_syn_timeout: seconds(600),
-        tcp_established_timeout: seconds(21600),
-        tcp_closing_timeout: seconds(600),
-        udp_unreplied_timeout: seconds(600),
-        udp_stream_timeout: seconds(600),
-        maglev_seed: [0; 12],
-        socket_lb: 1,
-        socket_lb_host_only: 0,
-        bind_protection: 1,
-        nodeport: 1,
-        bpf_host_routing: 1,
-        spoof_check: 1,
-        external_ips_inside: 1,
-        dsr_dispatch: abi::DsrDispatch::Off as u8,
-        dsr_plain_in: 0,
-        dsr_plain_out: 0,
-        pad: [0; 6],
+        dsr_dispatch: dispatch as u8,
+        snat_port_max: u16::MAX,
+        tcp_syn_timeout: long,
+        tcp_closing_timeout: long,
+        udp_unreplied_timeout: long,
+        udp_stream_timeout: long,
+        ..pins::config()
     }
-}
-
-/// The mounted bpffs that pins go to.
-pub fn check_bpffs() -> Result<()> {
-    if !Path::new("/sys/fs/bpf").is_dir() {
-        bail!("there is no `/sys/fs/bpf`; mount a bpffs there");
-    }
-    let mounts = fs::read_to_string("/proc/self/mounts")?;
-    if !mounts.lines().any(|line| line.split(' ').nth(1) == Some("/sys/fs/bpf")) {
-        let status = Command::new("mount").args(["-t", "bpf", "bpf", "/sys/fs/bpf"]).status()?;
-        if !status.success() {
-            bail!("cannot mount a bpffs on `/sys/fs/bpf`");
-        }
-    }
-    Ok(())
 }

@@ -14,6 +14,16 @@
 #include "source_range.h"
 #include "unserved.h"
 
+/*
+ * Drops scratch->packet, whose flow has just been opened, and the flow with it: nobody ever saw the
+ * port that it was given, so nothing about that may be translated. Returns the verdict.
+ */
+static __always_inline int balance_unsent(const struct scratch *scratch, enum outcome why)
+{
+	flow_close(&scratch->packet.key, &scratch->forward);
+	return verdict_drop(why);
+}
+
 /* Carries out scratch->forward on scratch->packet, the first of its flow. Returns the verdict. */
 static __always_inline int balance_send(struct __sk_buff *skb, struct scratch *scratch)
 {
@@ -23,10 +33,10 @@ static __always_inline int balance_send(struct __sk_buff *skb, struct scratch *s
 
 	if (scratch->packet.fragment) {
 		if (rewrite_fragment(skb, &scratch->packet, forward, hop, true))
-			return verdict_drop(rewrite_failure(&scratch->packet));
+			return balance_unsent(scratch, rewrite_failure(&scratch->packet));
 	} else if (v4 ? rewrite_packet(skb, &scratch->packet, forward, hop, false)
 		      : rewrite_packet(skb, &scratch->packet, forward, hop, true)) {
-		return verdict_drop(DROP_REWRITE);
+		return balance_unsent(scratch, DROP_REWRITE);
 	}
 	return output_flow(skb, forward, true);
 }

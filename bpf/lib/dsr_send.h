@@ -193,6 +193,10 @@ static __always_inline int dsr_send_first(struct __sk_buff *skb)
 				   dsr_mtu(&scratch->packet, &scratch->forward));
 	}
 	decided = dsr_send_now(skb, true);
+	if (decided == verdict_drop(DROP_REWRITE)) {
+		flow_close(&scratch->packet.key, &scratch->forward);
+		return decided;
+	}
 	flow = bpf_map_lookup_elem(&flows_new, &scratch->packet.key);
 	if (flow)
 		dsr_note(flow, &scratch->forward);

@@ -62,27 +62,6 @@ static __always_inline enum sock_verdict sock_refuse_empty(const struct sock_des
 	return sock_refuse(dest, service->id, OUTCOME_REJECTED, ECONNREFUSED);
 }
 
-/*
- * What @nat says of @dest already, if that is what @slot of @service holds: the target tells its
- * slot, which spares the backend's lookup and writing the same again. NULL otherwise.
- */
-static __always_inline struct sock_nat_entry *sock_chosen_again(struct sock_nat *nat,
-								const struct sock_dest *dest,
-								const struct service *service,
-								__u32 slot)
-{
-	struct sock_nat_entry *entry = sock_nat_find(nat, &dest->addr, dest->port);
-	const struct target_state *state;
-
-	if (!entry || entry->service != service->id)
-		return NULL;
-	state = bpf_map_lookup_elem(&target_state, &entry->target);
-	if (!state || state->status != TARGET_ACTIVE || state->epoch != entry->target_epoch ||
-	    state->slot != slot)
-		return NULL;
-	return entry;
-}
-
 static __always_inline __u32 sock_pick(const struct service *service)
 {
 	const struct slot_range range = service->inside;

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "dsr_send.h"
-#include "flow_table.h"
+#include "flow_keep.h"
 #include "output.h"
 #include "reject.h"
 #include "service.h"

@@ -7,7 +7,7 @@
  */
 #pragma once
 
-#include "flow_table.h"
+#include "flow_keep.h"
 #include "output.h"
 #include "service.h"
 #include "xdp_device.h"

@@ -143,7 +143,11 @@ static __always_inline bool xdp_parse(const struct xdp_md *ctx, struct packet *p
 		return true;
 	}
 	packet->tcp_flags = 0;
-	return packet->key.proto == IPPROTO_UDP || packet->key.proto == IPPROTO_SCTP;
+	if (packet->key.proto == IPPROTO_SCTP) {
+		/* Of what is cut short bpf_host cannot correct the CRC: it must open no flow. */
+		return *len >= xdp_l3_len(v6) + SCTP_HEADER && *len <= end - l3;
+	}
+	return packet->key.proto == IPPROTO_UDP;
 }
 
 static __always_inline void xdp_checksum(__sum16 *check, const struct flow *flow, bool udp)

@@ -5,7 +5,10 @@
 //! It is told the time and owns no timer: [`ServiceSync::due`] says when [`ServiceSync::step`] has
 //! something to do.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod problems;
+mod reserve;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,10 +18,9 @@ use super::retry::Retries;
 use crate::abi::{BackendKey, GoneTarget};
 use crate::datapath::Maps;
 use crate::datapath::map::Error;
-use crate::lb::{
-    Balancer, Context, GRACE, Owner, Plan, Selection, Target, TargetsFull, Trigger, Write,
-};
-use crate::model::{Change, Kind, Object, ObjectKey, Problem, Protocol};
+use crate::lb::{Balancer, Context, GRACE, Owner, Plan, Selection, Target, Trigger, Write};
+use crate::model::{Change, Kind, Object, ObjectKey, Protocol};
+pub use reserve::ReserveError;
 
 /// A burst is gathered for at most this long; the first change after a pause acts at once.
 const GATHER: Duration = Duration::from_millis(50);
@@ -275,75 +277,4 @@ impl ServiceSync {
         let again = self.retries.next().unwrap_or(now + GRACE);
         self.removals.push((again, failed.into_iter().map(|f| f.key).collect()));
     }
-
-    /// A target for something that is no service; it is active when this returns.
-    ///
-    /// # Errors
-    /// All indices are in use, or the map refuses.
-    pub fn reserve_target(&mut self) -> Result<Target, ReserveError> {
-        let (target, write) = self.balancer.reserve_target()?;
-        self.write_target(write)?;
-        Ok(target)
-    }
-
-    /// Ends a reserved target: its flows notice.
-    ///
-    /// # Errors
-    /// The map refuses.
-    pub fn release_target(&mut self, target: Target) -> Result<(), Error> {
-        let write = self.balancer.release_target(target);
-        self.write_target(write)
-    }
-
-    fn write_target(&self, write: Write) -> Result<(), Error> {
-        match write {
-            Write::Target { index, state } => self.maps.target_state.set(&index, &state),
-            _ => Ok(()),
-        }
-    }
-
-    /// What is not as the sources ask, and why.
-    pub fn problems(&self) -> Vec<Problem> {
-        let mut problems = self.balancer.problems();
-        problems.extend(self.refused());
-        problems
-    }
-
-    /// Writes that are tried again.
-    pub fn refused(&self) -> Vec<Problem> {
-        // A full map keeps many services waiting: one line, with the first of them.
-        let mut waiting: BTreeMap<&str, Vec<&Owner>> = BTreeMap::new();
-        for (work, reason) in self.retries.reasons() {
-            if let Work::Service(name) = work {
-                waiting.entry(reason).or_default().push(name);
-            }
-        }
-        let mut problems: Vec<Problem> = Vec::new();
-        problems.extend(waiting.into_iter().map(|(reason, names)| {
-            let message = match names.len() {
-                1 => reason.to_owned(),
-                count => format!("{reason}; {count} services wait, this one first"),
-            };
-            Problem { subject: names[0].to_string(), message }
-        }));
-        let others = self.retries.reasons().filter_map(|(work, reason)| {
-            let subject = match work {
-                Work::Service(_) => return None,
-                Work::Prune => "services of an earlier agent",
-                Work::Removals => "replaced backends",
-            };
-            Some(Problem { subject: subject.to_owned(), message: reason.to_owned() })
-        });
-        problems.extend(others);
-        problems
-    }
-}
-
-/// Why there is no target.
-#[derive(Debug, thiserror::Error)]
-pub enum ReserveError {
-    #[error(transparent)]
-    Full(#[from] TargetsFull),
-    #[error(transparent)]
-    Write(#[from] Error),
 }

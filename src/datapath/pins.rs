@@ -20,6 +20,7 @@ use crate::skel;
 
 mod members;
 mod migrate;
+mod pairs;
 
 use members::{Conversion, Members};
 pub(super) use migrate::Retired;
@@ -133,6 +134,9 @@ pub(super) fn open_maps(
         fs::create_dir_all(&dir).map_err(|source| Error::Directory { path: dir, source })?;
     }
 
+    let pinned = |name| maps_dir(root).join(name).exists();
+    let unmarked_flows = pinned("flows") && !pinned("pod_pairs");
+
     let mut object = ObjectBuilder::default()
         .open_memory(skel::bpf_maps::OBJECT)
         .map_err(|source| Error::Open { object: "bpf_maps", source })?;
@@ -168,10 +172,14 @@ pub(super) fn open_maps(
         if is_internal(&name) {
             continue;
         }
-        let fd = map
-            .as_fd()
-            .try_clone_to_owned()
-            .map_err(|source| Error::Pin { name: name.clone(), source })?;
+        let own = || {
+            let fd = map.as_fd().try_clone_to_owned();
+            fd.map_err(|source| Error::Pin { name: name.clone(), source })
+        };
+        let fd = own()?;
+        if unmarked_flows && name == "pod_pairs" {
+            pairs::mark_all(own()?)?;
+        }
         if let Some((old, conversion)) = outgrown.remove(&name) {
             let old = Retired::new(&name, old, &fd, conversion)?;
             old.copy()?;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a program may say to a packet's sender itself.
 
-use super::judge::sums_up;
+use super::check::sums_up;
 use super::view::{ETHERNET, ICMP, ICMPV6, UDP, View};
 
 const ARP: [u8; 2] = [0x08, 0x06];

@@ -6,8 +6,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
 use super::answer::is_answer;
-use super::view::{ETHERNET, Ends, ICMP, ICMPV6, SCTP, UDP, View, fold, sum};
-use super::world::{Entry, Served};
+use super::check::same_rest;
+use super::view::{ETHERNET, Ends, ICMP, ICMPV6, SCTP, View};
+use super::world::{Entry, NODE_MAC, Served};
 use crate::support::node::{FAMILIES, TC_DROP, TC_NEXT, TC_REDIRECT};
 
 /// As in the configuration that tests load.
@@ -23,6 +24,10 @@ pub enum Fate {
     Translated,
     ErrorTranslated,
     Answered,
+    /// The driver hook: passed up as it came, sent back where it came from, out of another device.
+    Up,
+    Sent,
+    Redirected,
 }
 
 #[derive(Debug)]
@@ -48,6 +53,11 @@ impl Judge {
         output: &[u8],
     ) -> Result<Fate, String> {
         let before = View::of(input);
+        if entry == Entry::FromNetdev && input[..6] != NODE_MAC {
+            let untouched = (action, output) == (TC_NEXT, input);
+            let why = "somebody else's frame was not left alone";
+            return if untouched { Ok(Fate::Untouched) } else { Err(why.to_owned()) };
+        }
         if entry == Entry::FromContainer
             && action != TC_DROP
             && before.is_some_and(|view| !may_leave_pod(&view))
@@ -77,7 +87,7 @@ impl Judge {
         self.translation(entry, &before, &after).map(|()| Fate::Translated)
     }
 
-    fn translation(
+    pub fn translation(
         &mut self,
         entry: Entry,
         before: &View<'_>,
@@ -174,44 +184,6 @@ impl Judge {
     }
 }
 
-/// Everything besides addresses, ports, TTL and checksums is as it was, and the checksums fit.
-fn same_rest(before: &View<'_>, after: &View<'_>) -> Result<(), String> {
-    if before.rest() != after.rest() {
-        return Err("something besides addresses and ports changed".to_owned());
-    }
-    if after.ttl != before.ttl && Some(after.ttl) != before.ttl.checked_sub(1) {
-        return Err(format!("TTL {} became {}", before.ttl, after.ttl));
-    }
-    if before.header_residue() != after.header_residue() {
-        return Err("the IPv4 header checksum does not fit".to_owned());
-    }
-    if let Some(at) = before.checksum_at() {
-        let none = |view: &View<'_>| before.proto == UDP && view.frame[at..at + 2] == [0, 0];
-        if none(before) && !before.v6 {
-            if !none(after) {
-                return Err("a datagram without a checksum got one".to_owned());
-            }
-        } else if before.residue() != after.residue() {
-            return Err("the L4 checksum does not fit".to_owned());
-        }
-    }
-    // What lies behind the IP packet is padding of the frame.
-    let crc_right = |view: &View<'_>| {
-        let ip = &view.frame[ETHERNET..];
-        let end = if view.v6 {
-            40 + usize::from(u16::from_be_bytes([ip[4], ip[5]]))
-        } else {
-            usize::from(u16::from_be_bytes([ip[2], ip[3]]))
-        };
-        let l4 = view.frame.get(view.l4..ETHERNET + end).unwrap_or_default();
-        l4.len() >= 12 && crc32c(l4).to_le_bytes() == l4[8..12]
-    };
-    if before.proto == SCTP && crc_right(before) && !crc_right(after) {
-        return Err("the SCTP checksum does not fit".to_owned());
-    }
-    Ok(())
-}
-
 /// Sources that a pod may use: its own, and those that never leave its link.
 fn may_leave_pod(view: &View<'_>) -> bool {
     let own = FAMILIES[usize::from(view.v6)].pod.parse::<IpAddr>().unwrap();
@@ -220,22 +192,4 @@ fn may_leave_pod(view: &View<'_>) -> bool {
             IpAddr::V4(v4) => v4.is_unspecified(),
             IpAddr::V6(v6) => v6.is_unspecified() || v6.is_unicast_link_local(),
         }
-}
-
-/// CRC32c over an SCTP packet, its checksum field taken as zero (RFC 9260 appendix A).
-pub fn crc32c(packet: &[u8]) -> u32 {
-    let field = |at: usize| (8..12).contains(&at);
-    let bytes = packet.iter().enumerate().map(|(at, byte)| if field(at) { 0 } else { *byte });
-    !bytes.fold(!0_u32, |mut crc, byte| {
-        crc ^= u32::from(byte);
-        for _ in 0..8 {
-            crc = if crc & 1 == 1 { (crc >> 1) ^ 0x82f6_3b78 } else { crc >> 1 };
-        }
-        crc
-    })
-}
-
-/// Whether `bytes`, which hold their own checksum, sum up as they must.
-pub fn sums_up(start: u32, bytes: &[u8]) -> bool {
-    fold(start + sum(bytes)) == 0xffff
 }

@@ -18,7 +18,7 @@ pub fn seed() -> u64 {
 
 /// How many packets a program gets.
 pub fn packets() -> u64 {
-    std::env::var("FUZZ_PACKETS").map_or(75_000, |text| {
+    std::env::var("FUZZ_PACKETS").map_or(400_000, |text| {
         text.parse().unwrap_or_else(|_| panic!("FUZZ_PACKETS `{text}` is no number"))
     })
 }

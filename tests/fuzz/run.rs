@@ -5,39 +5,98 @@ use std::collections::BTreeMap;
 
 use fastrand::Rng;
 
-use super::build::Builder;
+use super::build::{Builder, least};
+use super::driver::untag;
 use super::judge::{Fate, Judge};
-use super::random::{packets, pick, seed};
-use super::world::{Entry, World};
+use super::random::{once_in, packets, pick, seed};
+use super::world::{Entry, Wire, World};
+
+struct Run<'a> {
+    world: &'a World,
+    seed: u64,
+    rng: Rng,
+    judge: Judge,
+    builder: Builder,
+    fates: BTreeMap<Fate, u64>,
+    number: u64,
+}
+
+impl<'a> Run<'a> {
+    fn new(world: &'a World, seed: u64) -> Self {
+        Self {
+            seed,
+            rng: Rng::with_seed(seed),
+            judge: Judge::new(world.frontends.clone()),
+            builder: Builder::new(world.frontends.keys().copied()),
+            fates: BTreeMap::new(),
+            number: 0,
+            world,
+        }
+    }
+
+    fn packet(&mut self) {
+        let entry = pick(&mut self.rng, &Entry::ALL);
+        let frame = self.builder.frame(&mut self.rng, entry);
+        if entry == Entry::Driver {
+            let wire = if once_in(&mut self.rng, 2) { Wire::Uplink } else { Wire::Second };
+            self.driver(wire, &frame);
+        } else {
+            self.tc(entry, self.world.ifindex(entry), &frame);
+        }
+        self.number += 1;
+    }
+
+    /// What goes up from the driver hook meets the program on the device behind it.
+    fn driver(&mut self, wire: Wire, frame: &[u8]) {
+        let (action, out) = self.world.node.xdp_inside(self.world.wire(wire), frame);
+        let fate = self.judge.judge_driver(wire, frame, action, &out);
+        let fate = self.note(Entry::Driver, fate, frame, action, &out);
+        if fate != Fate::Up {
+            self.builder.remember(&untag(&out).1);
+            return;
+        }
+        let (tags, plain) = untag(frame);
+        match wire.device(tags) {
+            Some(Wire::Elsewhere) | None => {}
+            Some(_) if plain.len() < least(&plain) => {}
+            Some(device) => self.tc(Entry::FromNetdev, self.world.wire(device), &plain),
+        }
+    }
+
+    fn tc(&mut self, entry: Entry, ifindex: u32, frame: &[u8]) {
+        let (action, out) = self.world.node.raw_inside(entry.program(), ifindex, frame);
+        let fate = self.judge.judge(entry, frame, action, &out);
+        if self.note(entry, fate, frame, action, &out) == Fate::Translated {
+            self.builder.remember(&out);
+        }
+    }
+
+    fn note(
+        &mut self,
+        entry: Entry,
+        fate: Result<Fate, String>,
+        frame: &[u8],
+        action: u32,
+        out: &[u8],
+    ) -> Fate {
+        let fate = fate.unwrap_or_else(|wrong| {
+            panic!(
+                "{wrong}\nFUZZ_SEED={}, packet {}, {entry:?}, action {action}\n\
+                 in  {frame:02x?}\nout {out:02x?}",
+                self.seed, self.number,
+            )
+        });
+        *self.fates.entry(fate).or_default() += 1;
+        fate
+    }
+}
 
 #[test]
 fn nothing_comes_out_but_the_input_a_right_translation_or_an_answer() {
-    let seed = seed();
     let world = World::new();
-    let mut rng = Rng::with_seed(seed);
-    let mut judge = Judge::new(world.frontends.clone());
-    let mut builder = Builder::new();
-    let mut fates: BTreeMap<Fate, u64> = BTreeMap::new();
+    let mut run = Run::new(&world, seed());
     let total = packets() * Entry::ALL.len() as u64;
-
-    world.node.ns.run(|| {
-        for number in 0..total {
-            let entry = pick(&mut rng, &Entry::ALL);
-            let frame = builder.frame(&mut rng, entry);
-            let ifindex = world.ifindex(entry);
-            let (action, out) = world.node.raw_inside(entry.program(), ifindex, &frame);
-            let fate = judge.judge(entry, &frame, action, &out).unwrap_or_else(|wrong| {
-                panic!(
-                    "{wrong}\nFUZZ_SEED={seed}, packet {number}, {entry:?}, action {action}\n\
-                     in  {frame:02x?}\nout {out:02x?}"
-                )
-            });
-            if matches!(fate, Fate::Translated) {
-                builder.remember(&out);
-            }
-            *fates.entry(fate).or_default() += 1;
-        }
-    });
+    world.node.ns.run(|| (0..total).for_each(|_| run.packet()));
 
     // Each of them is met often, or the packets were not such as to prove anything.
     for fate in [
@@ -47,9 +106,12 @@ fn nothing_comes_out_but_the_input_a_right_translation_or_an_answer() {
         Fate::Translated,
         Fate::ErrorTranslated,
         Fate::Answered,
+        Fate::Up,
+        Fate::Sent,
+        Fate::Redirected,
     ] {
-        let met = fates.get(&fate).copied().unwrap_or(0);
-        assert!(met >= total / 2000, "{fate:?} only {met} times, FUZZ_SEED={seed}: {fates:?}");
+        let met = run.fates.get(&fate).copied().unwrap_or(0);
+        assert!(met >= total / 2000, "{fate:?} only {met} times of {total}: {:?}", run.fates);
     }
-    eprintln!("{total} packets, FUZZ_SEED={seed}: {fates:?}");
+    eprintln!("{total} packets, FUZZ_SEED={}: {:?}", run.seed, run.fates);
 }

@@ -4,7 +4,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
-use culvert::abi::ServiceKind;
+use culvert::abi::{ServiceKind, XdpDevice, XdpVlanKey};
+use nix::net::if_::if_nametoindex;
 
 use super::view::{SCTP, TCP, UDP};
 use crate::support::node::{FAMILIES, Family, Node};
@@ -13,6 +14,7 @@ use crate::support::objects::Frontend;
 /// Where a packet meets the datapath.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Entry {
+    Driver,
     FromNetdev,
     FromContainer,
     ToNetdev,
@@ -20,16 +22,66 @@ pub enum Entry {
 }
 
 impl Entry {
-    pub const ALL: [Self; 4] =
-        [Self::FromNetdev, Self::FromContainer, Self::ToNetdev, Self::ToContainer];
+    pub const ALL: [Self; 5] =
+        [Self::Driver, Self::FromNetdev, Self::FromContainer, Self::ToNetdev, Self::ToContainer];
 
     pub fn program(self) -> &'static str {
         match self {
+            Self::Driver => "xdp_entry",
             Self::FromNetdev => "from_netdev",
             Self::FromContainer => "from_container",
             Self::ToNetdev => "to_netdev",
             Self::ToContainer => "to_container",
         }
+    }
+}
+
+pub const NODE_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+pub const PEER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
+pub const ROUTER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0xfe];
+
+/// Where a frame comes in from outside. Every way out of the node leads through the uplink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wire {
+    Uplink,
+    /// A device whose driver hook is ours too. VLANs lie above it.
+    Second,
+    /// No device of ours: that of a VLAN above `Second`.
+    Elsewhere,
+}
+
+/// Tags as the wire has them, priorities left out, and the device of their VLAN above `Second`. One
+/// test's device of a VLAN is any other one.
+const VLANS: [(&[u8], Wire); 4] = [
+    (&[0x81, 0, 0, 100], Wire::Uplink),
+    (&[0x88, 0xa8, 0, 102], Wire::Uplink),
+    (&[0x88, 0xa8, 0, 7, 0x81, 0, 0x0f, 0xff], Wire::Uplink),
+    (&[0x88, 0xa8, 0, 100], Wire::Elsewhere),
+];
+
+/// Tags that frames carry: mostly those of a VLAN that there is.
+pub const TAGS: [&[u8]; 9] = [
+    VLANS[0].0,
+    VLANS[0].0,
+    VLANS[1].0,
+    VLANS[2].0,
+    VLANS[3].0,
+    &[0x81, 0, 0xf0, 100],
+    &[0x81, 0, 0, 99],
+    &[0x81, 0, 0, 100, 0x81, 0, 0, 1],
+    &[0x81, 0, 0, 100, 0x81, 0, 0, 1, 0x81, 0, 0, 2],
+];
+
+impl Wire {
+    /// The device that a frame with `tags` is for, where there is one.
+    pub fn device(self, tags: &[u8]) -> Option<Self> {
+        if tags.is_empty() {
+            return Some(self);
+        }
+        let mut number = tags.to_vec();
+        number.chunks_mut(4).for_each(|tag| tag[2] &= 0x0f);
+        let vlan = VLANS.iter().find(|(tags, _)| *tags == number);
+        vlan.filter(|_| self == Self::Second).map(|(_, device)| *device)
     }
 }
 
@@ -42,6 +94,7 @@ pub struct Served {
 
 pub struct World {
     pub node: Node,
+    second: u32,
     pub frontends: HashMap<(SocketAddr, u8), Served>,
 }
 
@@ -59,13 +112,42 @@ type Row = (Option<&'static str>, u16, u8, ServiceKind, Vec<String>);
 
 impl World {
     pub fn new() -> Self {
-        let mut world = Self { node: Node::new(), frontends: HashMap::new() };
+        let node = Node::new();
+        node.ns.ip("link add eth1 address 02:00:00:00:00:01 type veth peer name wire1");
+        node.ns.ip("link set eth1 up");
+        node.ns.ip("link set wire1 up");
+        let second = node.ns.run(|| if_nametoindex("eth1").unwrap());
+        let mut world = Self { node, second, frontends: HashMap::new() };
+        world.fill_driver();
         for family in FAMILIES {
             for row in rows(family) {
                 world.serve(family, row);
             }
         }
         world
+    }
+
+    /// The devices of the driver hook, and the VLANs above the second one.
+    fn fill_driver(&self) {
+        let maps = self.node.objects.maps();
+        for device in [self.node.uplink, self.second] {
+            maps.xdp_devices.set(&device, &XdpDevice { mac: NODE_MAC, pad: 0 }).unwrap();
+        }
+        let word = |tag: &[u8]| u32::from_be_bytes(tag.try_into().unwrap());
+        for (tags, device) in VLANS {
+            let inner = tags.get(4..).filter(|tag| !tag.is_empty()).map_or(0, word);
+            let key = XdpVlanKey { parent: self.second, outer: word(&tags[..4]), inner };
+            maps.xdp_vlans.set(&key, &self.wire(device)).unwrap();
+        }
+    }
+
+    /// The index of `wire`.
+    pub fn wire(&self, wire: Wire) -> u32 {
+        match wire {
+            Wire::Uplink => self.node.uplink,
+            Wire::Second => self.second,
+            Wire::Elsewhere => self.node.other_pod,
+        }
     }
 
     fn serve(&mut self, family: Family, (host, port, proto, kind, backends): Row) {
@@ -87,7 +169,7 @@ impl World {
     /// The device a packet of `entry` is met on.
     pub fn ifindex(&self, entry: Entry) -> u32 {
         match entry {
-            Entry::FromNetdev | Entry::ToNetdev => self.node.uplink,
+            Entry::Driver | Entry::FromNetdev | Entry::ToNetdev => self.node.uplink,
             Entry::FromContainer | Entry::ToContainer => self.node.pod,
         }
     }

@@ -8,7 +8,8 @@ use super::host::flows;
 use crate::support::dsr::{self, KEY, Mark};
 use crate::support::node::{FAMILIES, Family, Node, POD_MAC, TC_DROP, TC_NEXT, TC_REDIRECT, V4};
 use crate::support::objects::{SCTP, TCP, UDP};
-use crate::support::packet::{ACK, IcmpError, Packet, SYN};
+use crate::support::packet::icmp::IcmpError;
+use crate::support::packet::{ACK, Packet, SYN};
 
 /// What an LB node makes of `request`: to the pod, from `port`.
 pub(super) fn dispatched(family: Family, request: &Packet, port: u16) -> (Packet, Mark) {

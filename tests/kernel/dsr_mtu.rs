@@ -11,7 +11,8 @@ use super::dsr_ipip;
 use crate::support::dsr::{self, KEY};
 use crate::support::node::{FAMILIES, Family, TC_REDIRECT};
 use crate::support::objects::{TCP, UDP};
-use crate::support::packet::{ACK, IcmpError, Packet, SYN};
+use crate::support::packet::icmp::IcmpError;
+use crate::support::packet::{ACK, Packet, SYN};
 
 /// Of the test node's uplink.
 const MTU: usize = 1500;

@@ -6,7 +6,9 @@ use culvert::abi::Outcome;
 use super::host::{flows, node_port, request};
 use crate::support::node::{FAMILIES, Node, TC_DROP, TC_NEXT, TC_REDIRECT};
 use crate::support::objects::{Frontend, TCP, UDP};
-use crate::support::packet::{ACK, Echo, IcmpError, Packet, cut, join, tcp, udp};
+use crate::support::packet::icmp::{Echo, IcmpError};
+use crate::support::packet::pieces::{cut, join};
+use crate::support::packet::{ACK, Packet, tcp, udp};
 
 /// More than what one datagram may have held.
 const MANY: usize = 12;
@@ -182,7 +184,7 @@ fn a_fragment_too_big_for_the_next_link_is_told_to_the_sender() {
             let icmp = &frame[14 + 40..];
             assert_eq!((icmp[0], icmp[8 + 6], icmp[8 + 40]), (2, 44, UDP));
             assert_eq!(icmp[8 + 48..8 + 52], piece[14 + 48..14 + 52]);
-            crate::support::packet::check_icmpv6(&frame);
+            crate::support::packet::icmp::check_icmpv6(&frame);
         } else {
             let error = IcmpError::parse(&frame);
             assert_eq!((error.kind, error.code), (3, 4));

@@ -14,7 +14,9 @@ use super::wire::{NODE_PORT, WAIT, Wires, at, node_port, pattern};
 use crate::support::netns::NetNs;
 use crate::support::node::{FAMILIES, Family};
 use crate::support::objects::{Frontend, UDP};
-use crate::support::packet::{Echo, Packet, cut, udp};
+use crate::support::packet::icmp::Echo;
+use crate::support::packet::pieces::cut;
+use crate::support::packet::{Packet, udp};
 
 const LENGTH: usize = 5000;
 

@@ -7,7 +7,8 @@ use crate::support::node::{
     FAMILIES, Family, HOST_MAC, Node, POD_MAC, ROUTER_MAC, TC_DROP, TC_NEXT, TC_REDIRECT, V4,
 };
 use crate::support::objects::{Frontend, TCP, UDP};
-use crate::support::packet::{ACK, IcmpError, Packet, SYN, tcp, udp};
+use crate::support::packet::icmp::IcmpError;
+use crate::support::packet::{ACK, Packet, SYN, tcp, udp};
 
 pub(super) const NODE_PORT: u16 = 30080;
 

@@ -7,7 +7,8 @@ use culvert::abi::{Outcome, ServiceKind};
 
 use crate::support::node::{FAMILIES, Family, Node, TC_DROP, TC_NEXT, TC_REDIRECT, V4};
 use crate::support::objects::{Frontend, TCP, UDP};
-use crate::support::packet::{ACK, IcmpError, Packet, SYN, tcp, udp};
+use crate::support::packet::icmp::IcmpError;
+use crate::support::packet::{ACK, Packet, SYN, tcp, udp};
 
 /// A router on the way.
 fn router(family: Family) -> &'static str {

@@ -3,10 +3,13 @@
 
 use culvert::abi::{Outcome, ServiceKind, TargetStatus};
 
-use super::host::{load_balancer, node_port};
+use super::host::{flows, load_balancer, node_port};
+use super::xdp::{XDP_PASS, driver};
 use crate::support::node::{FAMILIES, Node, TC_DROP, TC_REDIRECT};
 use crate::support::objects::{Frontend, SCTP};
-use crate::support::packet::{IcmpError, Packet, crc32c, cut, sctp};
+use crate::support::packet::icmp::IcmpError;
+use crate::support::packet::pieces::cut;
+use crate::support::packet::{Packet, crc32c, sctp};
 
 /// Lengths of what follows the common header: none, odd, and about the MTU.
 const LENGTHS: [usize; 6] = [0, 1, 16, 333, 1024, 1420];
@@ -157,5 +160,29 @@ fn a_fragment_keeps_its_ports_or_is_dropped() {
         let first = &cut(&request.bytes(), 1000)[0];
         assert_eq!(node.raw("from_netdev", node.uplink, first).0, TC_DROP);
         assert_eq!(node.counted(Outcome::DropProtocol), 1);
+        assert_eq!(flows(&node), (0, 0), "no flow of a port that nobody ever saw");
+    }
+}
+
+#[test]
+fn what_is_cut_short_opens_nothing() {
+    for family in FAMILIES {
+        let node = Node::new();
+        let backend = family.at(family.remote, 9899);
+        let _service = node.objects.serve(node_port(family, SCTP), &[&backend]);
+        let front = family.at(family.node, super::host::NODE_PORT);
+        let request = sctp(&family.at(family.client, 40001), &front);
+        let cut = |packet: &Packet| packet.bytes()[..packet.bytes().len() - 1].to_vec();
+        assert_eq!(driver(&node, &cut(&request)), (XDP_PASS, cut(&request)));
+        assert_eq!(flows(&node), (0, 0));
+        assert_eq!(node.raw("from_netdev", node.uplink, &cut(&request)).0, TC_DROP);
+        assert_eq!((node.counted(Outcome::DropRewrite), flows(&node)), (1, (0, 0)));
+
+        // The host's own, which gets another port beside the flow of a service.
+        let taken = node.wire_ok(&request);
+        let host = sctp(&taken.src.to_string(), &backend);
+        assert_eq!(node.raw("to_netdev", node.uplink, &cut(&host)).0, TC_DROP);
+        assert_eq!((node.counted(Outcome::DropRewrite), flows(&node)), (2, (0, 2)));
+        assert_eq!(node.wire_ok(&taken.answer(0)).dst, request.src);
     }
 }

@@ -9,7 +9,8 @@ use culvert::abi::{
 
 use crate::support::node::{FAMILIES, Family, Node, TC_DROP, TC_NEXT, TC_REDIRECT, V4, ip};
 use crate::support::objects::{Frontend, TCP, UDP};
-use crate::support::packet::{Echo, IcmpError, Packet, SYN, tcp, udp};
+use crate::support::packet::icmp::{Echo, IcmpError};
+use crate::support::packet::{Packet, SYN, tcp, udp};
 
 const SERVED: u16 = 80;
 const UNKNOWN: u16 = 81;

@@ -7,7 +7,8 @@ use super::host::{NODE_PORT, flows, node_port, request};
 use super::xdp::{XDP_PASS, answer, driver, established, forwarded};
 use crate::support::node::{FAMILIES, Family, Node};
 use crate::support::objects::{Frontend, TCP, UDP};
-use crate::support::packet::{ACK, FIN, IcmpError, Packet, RST, SYN, tcp};
+use crate::support::packet::icmp::IcmpError;
+use crate::support::packet::{ACK, FIN, Packet, RST, SYN, tcp};
 
 #[track_caller]
 fn passes_up(node: &Node, what: &str, frame: &[u8]) {

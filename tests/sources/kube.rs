@@ -4,11 +4,10 @@
 use std::fs;
 use std::time::Duration;
 
-use culvert::k8s::kube::{self, Options};
-use culvert::model::{Kind, Object, ObjectKey, ObjectName};
-use serde_json::{Value, json};
+use culvert::k8s::kube::Options;
+use culvert::model::Kind;
 
-use super::listener::{Listener, World};
+use super::objects::{follow, node, options, pod, port, service, slice};
 use crate::support::apiserver::{ApiServer, Resource};
 
 #[tokio::test]
@@ -274,52 +273,4 @@ async fn a_replaced_token_is_read_again() {
     server.set(service("web", 81));
     listener.until("the change", |world| port(world, "web") == Some(81)).await;
     listener.until_status("no problem", |s| s.connected && s.problems.is_empty()).await;
-}
-
-pub fn options(server: &ApiServer) -> Options {
-    let none = "/nonexistent".into();
-    Options { host: Some(server.url()), service_account: none, ..Options::new("n1") }
-}
-
-pub fn follow(options: Options) -> Listener {
-    let (listener, tx, status) = Listener::new();
-    tokio::spawn(async move { kube::run(options, tx, status).await.unwrap() });
-    listener
-}
-
-pub fn port(world: &World, name: &str) -> Option<u16> {
-    match world.objects.get(&ObjectKey::Service(ObjectName::new("shop", name)))? {
-        Object::Service(service) => Some(service.ports[0].port),
-        other => panic!("{other:?}"),
-    }
-}
-
-pub fn service(name: &str, port: u16) -> Value {
-    json!({
-        "kind": "Service", "apiVersion": "v1",
-        "metadata": {"name": name, "namespace": "shop"},
-        "spec": {"clusterIP": "10.96.0.10", "ports": [{"port": port, "protocol": "TCP"}]},
-    })
-}
-
-fn slice(name: &str, labels: &[(&str, &str)]) -> Value {
-    let labels: serde_json::Map<_, _> =
-        labels.iter().map(|(key, value)| ((*key).to_owned(), Value::from(*value))).collect();
-    json!({
-        "kind": "EndpointSlice", "apiVersion": "discovery.k8s.io/v1",
-        "metadata": {"name": name, "namespace": "shop", "labels": labels},
-        "addressType": "IPv4", "endpoints": null, "ports": null,
-    })
-}
-
-fn node(name: &str) -> Value {
-    json!({"kind": "Node", "apiVersion": "v1", "metadata": {"name": name}, "spec": {}})
-}
-
-fn pod(name: &str, node: &str) -> Value {
-    json!({
-        "kind": "Pod", "apiVersion": "v1",
-        "metadata": {"name": name, "namespace": "shop", "uid": name},
-        "spec": {"nodeName": node, "containers": []},
-    })
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use culvert::k8s::kube::Options;
 use culvert::model::{Kind, SourceStatus};
 
-use super::kube::{follow, port, service};
+use super::objects::{follow, port, service};
 use super::tls::{account, in_cluster};
 use crate::support::apiserver::{ApiServer, Authority, Resource};
 

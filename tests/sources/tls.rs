@@ -8,7 +8,7 @@ use culvert::k8s::kube::Options;
 use culvert::model::Kind;
 use serde_json::{Value, json};
 
-use super::kube::{follow, options, service};
+use super::objects::{follow, options, service};
 use crate::support::apiserver::{ApiServer, Authority};
 
 /// A service account's directory.

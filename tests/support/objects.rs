@@ -106,6 +106,11 @@ impl Objects {
         self.datapath.maps()
     }
 
+    /// Makes what is loaded from now on meet a map of its own, as after an upgrade.
+    pub fn unpin(&self, map: &str) {
+        std::fs::remove_file(self.options.root.join("maps").join(map)).unwrap();
+    }
+
     pub fn program(&self, name: &str) -> ProgramMut<'_> {
         let lazy = || {
             let at = LAZY.iter().position(|each| *each == name)?;
