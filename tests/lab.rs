@@ -38,6 +38,7 @@ mod cases {
     mod layout;
     mod lifecycle;
     mod matrix;
+    mod memory;
     mod modes;
     mod operators;
     mod pods;
