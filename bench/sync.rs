@@ -88,7 +88,7 @@ fn measure(services: usize, dir: &Path, root: &Path) -> Result<()> {
     // As the agent does.
     host::trim_heap();
     ensure!(sync.problems().is_empty(), "{:?}", sync.problems());
-    ensure!(sync.balancer().totals().backends == (services * ENDPOINTS) as u64, "not all written");
+    ensure!(sync.balancer().totals().backends as usize == services * ENDPOINTS, "not all written");
     println!("sync_{services}_ms\t{}\tms", full.as_millis());
 
     if services == SIZES[SIZES.len() - 1] {

@@ -33,6 +33,7 @@ mod objects;
 mod owner;
 mod plan;
 mod pods;
+mod rare;
 mod record;
 mod selector;
 mod space;
@@ -43,7 +44,7 @@ mod value;
 mod vips;
 
 pub use annotations::{Algorithm, obeyed as obeyed_annotations};
-pub use balancer::{Balancer, Context, ListView};
+pub use balancer::{Balancer, Context};
 pub use explain::{
     Answer, EndpointView, Explanation, Facts, Fate, FrontendView, PortView, Question, Rule, Side,
     Sockets, Unserved, Verdict,

@@ -18,4 +18,4 @@ pub use pod::{HostPort, Pod};
 pub use service::{
     IngressAddress, Protocol, Service, ServicePort, ServiceType, TrafficDistribution, TrafficPolicy,
 };
-pub use slice::{Endpoint, EndpointSlice, SlicePort};
+pub use slice::{Endpoint, EndpointSlice, Hints, SlicePort};

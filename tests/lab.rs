@@ -39,6 +39,7 @@ mod cases {
     mod lifecycle;
     mod maglev;
     mod matrix;
+    mod memory;
     mod modes;
     mod operators;
     mod pods;

@@ -101,11 +101,11 @@ impl Report {
             })
             .collect();
         status.sync = status::Sync {
-            services: now.totals.services,
-            frontends: now.totals.frontends.iter().sum(),
-            backends: now.totals.backends,
-            no_local_internal: now.totals.no_local_internal,
-            no_local_external: now.totals.no_local_external,
+            services: now.totals.services.into(),
+            frontends: frontends(&now.totals),
+            backends: now.totals.backends.into(),
+            no_local_internal: now.totals.no_local_internal.map(u64::from),
+            no_local_external: now.totals.no_local_external.map(u64::from),
             pending: now.pending,
             last_success: self.last_success,
             last_duration_micros: self.last_duration.as_micros() as u64,
@@ -119,8 +119,8 @@ impl Report {
         let addresses = now.endpoints.list().map(|pod| pod.addresses.len() as u64).sum();
         let maps = now.maps;
         [
-            ("services", now.totals.frontends.iter().sum(), maps.services.max_entries()),
-            ("backends", now.totals.backends, maps.backends.max_entries()),
+            ("services", frontends(&now.totals), maps.services.max_entries()),
+            ("backends", now.totals.backends.into(), maps.backends.max_entries()),
             ("target_state", now.targets, maps.target_state.max_entries()),
             ("maglev", now.tables, maps.maglev.max_entries()),
             ("flows", self.flows.flows.load(Ordering::Relaxed), maps.flows.max_entries()),
@@ -140,6 +140,10 @@ impl Report {
         })
         .into()
     }
+}
+
+fn frontends(totals: &Totals) -> u64 {
+    totals.frontends.iter().copied().map(u64::from).sum()
 }
 
 /// What the keeper of health check ports is to answer. `addresses`: `nodePort.addresses`.

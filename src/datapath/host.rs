@@ -121,6 +121,19 @@ pub fn strips_vlan_tags(device: &str) -> io::Result<bool> {
     if ret < 0 { Err(io::Error::last_os_error()) } else { Ok(value[1] & ETH_FLAG_RXVLAN != 0) }
 }
 
+/// Bytes that the program has from its heap; what it has given back may still be resident. 0 where
+/// the C library is not glibc (2.33).
+pub fn heap_in_use() -> u64 {
+    #[cfg(target_env = "gnu")]
+    {
+        // SAFETY: takes no pointer, and glibc locks its own heap.
+        let info = unsafe { libc::mallinfo2() };
+        (info.uordblks + info.hblkhd) as u64
+    }
+    #[cfg(not(target_env = "gnu"))]
+    0
+}
+
 /// Gives memory that a burst of work has freed back to the kernel; glibc keeps it otherwise.
 pub fn trim_heap() {
     #[cfg(target_env = "gnu")]

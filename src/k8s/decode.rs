@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 
 use super::intern::Interner;
 use super::wire;
-use crate::model::{Kind, Object, ObjectKey, ObjectName, Protocol};
+use crate::model::{Hints, Kind, Object, ObjectKey, ObjectName, Protocol};
 pub use error::{Error, Fault};
 
 /// Set by the slice controllers on slices of headless services.
@@ -54,7 +54,8 @@ pub enum NotOurs {
 /// Turns API objects into model values, sharing the names they have in common.
 #[derive(Debug, Default)]
 pub struct Decoder {
-    names: Interner,
+    names: Interner<str>,
+    hints: Interner<Hints>,
     proxy_name: Option<String>,
 }
 
@@ -62,7 +63,7 @@ impl Decoder {
     /// `proxy_name` is the value of the label `service.kubernetes.io/service-proxy-name` that
     /// Culvert answers to, next to objects without that label.
     pub fn new(proxy_name: Option<String>) -> Self {
-        Self { names: Interner::default(), proxy_name }
+        Self { proxy_name, ..Self::default() }
     }
 
     /// `namespace/name`; an absent namespace is `default`, as for `kubectl apply`.

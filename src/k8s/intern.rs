@@ -1,35 +1,37 @@
 // SPDX-License-Identifier: Apache-2.0
-//! One allocation for each distinct name, however many objects mention it.
+//! One allocation for each distinct value, however many objects mention it.
 
+use std::borrow::Borrow;
 use std::collections::HashSet;
+use std::hash::Hash;
 use std::sync::Arc;
 
-/// Shares equal strings: 100,000 endpoints name a few hundred nodes and zones.
+/// Shares equal values: 100,000 endpoints name a few hundred nodes, and a few zones in their hints.
 #[derive(Debug)]
-pub struct Interner {
-    names: HashSet<Arc<str>>,
-    /// At this size, names that nobody else holds any more are let go.
+pub struct Interner<T: ?Sized> {
+    values: HashSet<Arc<T>>,
+    /// At this size, values that nobody else holds any more are let go.
     sweep_at: usize,
 }
 
-impl Default for Interner {
+impl<T: ?Sized> Default for Interner<T> {
     fn default() -> Self {
-        Self { names: HashSet::new(), sweep_at: 1024 }
+        Self { values: HashSet::new(), sweep_at: 1024 }
     }
 }
 
-impl Interner {
-    pub fn get(&mut self, name: &str) -> Arc<str> {
-        if let Some(known) = self.names.get(name) {
+impl<T: ?Sized + Eq + Hash> Interner<T> {
+    pub fn get(&mut self, value: impl Borrow<T> + Into<Arc<T>>) -> Arc<T> {
+        if let Some(known) = self.values.get(value.borrow()) {
             return Arc::clone(known);
         }
-        if self.names.len() >= self.sweep_at {
-            self.names.retain(|name| Arc::strong_count(name) > 1);
-            self.sweep_at = (self.names.len() * 2).max(1024);
+        if self.values.len() >= self.sweep_at {
+            self.values.retain(|value| Arc::strong_count(value) > 1);
+            self.sweep_at = (self.values.len() * 2).max(1024);
         }
-        let name: Arc<str> = name.into();
-        self.names.insert(Arc::clone(&name));
-        name
+        let value: Arc<T> = value.into();
+        self.values.insert(Arc::clone(&value));
+        value
     }
 }
 
@@ -39,7 +41,7 @@ mod tests {
 
     #[test]
     fn equal_names_share_one_allocation() {
-        let mut interner = Interner::default();
+        let mut interner = Interner::<str>::default();
         let (first, second) = (interner.get("zone-a"), interner.get("zone-a"));
         assert!(Arc::ptr_eq(&first, &second));
         assert!(!Arc::ptr_eq(&first, &interner.get("zone-b")));
@@ -47,12 +49,12 @@ mod tests {
 
     #[test]
     fn names_nobody_holds_are_let_go() {
-        let mut interner = Interner::default();
+        let mut interner = Interner::<str>::default();
         let kept = interner.get("kept");
         for number in 0..10_000 {
-            interner.get(&format!("gone-{number}"));
+            interner.get(format!("gone-{number}").as_str());
         }
-        assert!(interner.names.len() <= 1025, "{} names kept", interner.names.len());
+        assert!(interner.values.len() <= 1025, "{} names kept", interner.values.len());
         assert!(Arc::ptr_eq(&kept, &interner.get("kept")));
     }
 }

@@ -97,7 +97,6 @@ pub struct Endpoint {
     pub addresses: Option<Vec<String>>,
     pub conditions: Option<Conditions>,
     pub node_name: Option<String>,
-    pub zone: Option<String>,
     pub hints: Option<Hints>,
 }
 

@@ -133,7 +133,7 @@ impl Balancer {
                     None => drop(written.unsure_frontends.insert(*key)),
                 }
             }
-            for (key, known) in &record.ranges {
+            for (key, known) in record.ranges.iter() {
                 let keys = if *known { &mut written.ranges } else { &mut written.unsure_ranges };
                 keys.insert(*key);
             }

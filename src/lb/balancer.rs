@@ -21,8 +21,8 @@ use super::record::{Record, end};
 use super::tables::{Selection, Tables};
 use super::targets::{Target, Targets, TargetsFull};
 use super::vips::Vips;
-use crate::abi::{Addr, Backend, ServiceKey, TargetStatus};
-use crate::model::{self, EndpointSlice, ObjectName, Pod, Problem, Protocol};
+use crate::abi::{Addr, ServiceKey, TargetStatus};
+use crate::model::{self, EndpointSlice, ObjectName, Pod, Problem};
 
 /// What of this node the choice of endpoints depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,17 +48,6 @@ impl Context {
     }
 }
 
-/// One backend list as it is written, for `status` and the API.
-#[derive(Clone, Debug)]
-pub struct ListView<'a> {
-    pub owner: &'a Owner,
-    pub port: u16,
-    pub protocol: Protocol,
-    pub v6: bool,
-    pub id: u32,
-    pub slots: &'a [Backend],
-}
-
 /// See the module's words.
 #[derive(Debug)]
 pub struct Balancer {
@@ -68,7 +57,8 @@ pub struct Balancer {
     /// Everyone there was at the start has made its claims.
     claimed: bool,
     pods: Pods,
-    records: HashMap<Owner, Record>,
+    /// Boxed as [`Objects`] are.
+    records: HashMap<Owner, Box<Record>>,
     /// What no service owns and is to go.
     orphans: Record,
     adopted: Adopted,
@@ -242,7 +232,7 @@ impl Balancer {
         self.orphans.garbage.extend(garbage);
         self.orphans.ranges.extend(ranges.into_iter().map(|key| (key, true)));
 
-        let records = self.records.values().chain([&self.orphans]);
+        let records = self.records.values().map(Box::as_ref).chain([&self.orphans]);
         let owned = records.flat_map(|record| {
             let slots = record.lists.iter().flat_map(|list| &list.slots).map(|b| b.target);
             slots.chain(record.owed.iter().map(|gone| gone.target))
@@ -368,19 +358,5 @@ impl Balancer {
         });
         let refused = self.pods.problems(&self.context.serve);
         conflicts.chain(short).chain(tableless).chain(faults).chain(refused).collect()
-    }
-
-    /// Every list that is written, in no order.
-    pub fn lists(&self) -> impl Iterator<Item = ListView<'_>> {
-        self.records.iter().flat_map(|(owner, record)| {
-            record.lists.iter().map(move |list| ListView {
-                owner,
-                port: list.key.port,
-                protocol: list.key.protocol,
-                v6: list.key.v6,
-                id: list.id,
-                slots: &list.slots,
-            })
-        })
     }
 }

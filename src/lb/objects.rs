@@ -10,8 +10,9 @@ use crate::model::{EndpointSlice, ObjectName, Service};
 
 #[derive(Debug, Default)]
 pub(super) struct Objects {
-    services: HashMap<ObjectName, Service>,
-    slices: HashMap<ObjectName, EndpointSlice>,
+    /// Boxed: a table has more places than entries, and each place is as large as a value.
+    services: HashMap<ObjectName, Box<Service>>,
+    slices: HashMap<ObjectName, Box<EndpointSlice>>,
     /// Slice names by the service they are labelled with, sorted.
     slices_of: HashMap<ObjectName, Vec<ObjectName>>,
     pub(super) dirty: BTreeSet<Owner>,
@@ -26,7 +27,7 @@ pub(super) struct Objects {
 
 impl Objects {
     pub(super) fn service(&self, name: &ObjectName) -> Option<&Service> {
-        self.services.get(name)
+        self.services.get(name).map(Box::as_ref)
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &ObjectName> {
@@ -36,9 +37,10 @@ impl Objects {
     /// Services of which a slice has hints for zones, each once or more.
     pub(super) fn hinted(&self) -> impl Iterator<Item = &ObjectName> {
         let hinted = |slice: &&EndpointSlice| {
-            slice.endpoints.iter().any(|endpoint| !endpoint.hint_zones.is_empty())
+            slice.endpoints.iter().any(|endpoint| !endpoint.hint_zones().is_empty())
         };
-        let slices = self.slices.values().filter(hinted).map(|slice| &slice.service);
+        let slices = self.slices.values().map(Box::as_ref);
+        let slices = slices.filter(hinted).map(|slice| &slice.service);
         slices.filter(|service| self.services.contains_key(*service))
     }
 
@@ -49,7 +51,7 @@ impl Objects {
     }
 
     pub(super) fn slice(&self, name: &ObjectName) -> Option<&EndpointSlice> {
-        self.slices.get(name)
+        self.slices.get(name).map(Box::as_ref)
     }
 
     pub(super) fn slice_names(&self) -> impl Iterator<Item = &ObjectName> {
@@ -59,7 +61,7 @@ impl Objects {
     /// The slices of `service`, ordered by name.
     pub(super) fn slices(&self, service: &ObjectName) -> impl Iterator<Item = &EndpointSlice> {
         let names = self.slices_of.get(service).map_or(&[][..], Vec::as_slice);
-        names.iter().filter_map(|name| self.slices.get(name))
+        names.iter().filter_map(|name| self.slice(name))
     }
 
     pub(super) fn take_triggered(&mut self, service: &ObjectName) -> Vec<Trigger> {
@@ -72,7 +74,7 @@ impl Objects {
 
     /// Returns whether anything changed; so do the other changes.
     pub(super) fn set_service(&mut self, service: Service) -> bool {
-        if self.services.get(&service.name) == Some(&service) {
+        if self.service(&service.name) == Some(&service) {
             return false;
         }
         self.dirty.insert(service.name.clone().into());
@@ -81,7 +83,7 @@ impl Objects {
         } else {
             self.checked.remove(&service.name);
         }
-        self.services.insert(service.name.clone(), service);
+        self.services.insert(service.name.clone(), Box::new(service));
         true
     }
 
@@ -104,7 +106,7 @@ impl Objects {
 
     pub(super) fn set_slice(&mut self, slice: EndpointSlice) -> bool {
         if let Some(old) = self.slices.get(&slice.name) {
-            if *old == slice {
+            if **old == slice {
                 return false;
             }
             if old.service != slice.service {
@@ -112,19 +114,24 @@ impl Objects {
                 self.remove_slice(&name);
             }
         }
-        let previous = self.slices.get(&slice.name);
+        let previous = self.slice(&slice.name);
         let v6 = slice.is_v6().or(previous.and_then(EndpointSlice::is_v6)).unwrap_or(false);
         let before = previous.and_then(|old| old.triggered);
         if let Some(at) = slice.triggered.filter(|time| Some(*time) != before) {
-            self.triggered.entry(slice.service.clone()).or_default().push(Trigger { at, v6 });
+            self.triggered
+                .entry(slice.service.clone())
+                .or_default()
+                .push(Trigger { at: at.into(), v6 });
         }
         self.changed_slices[usize::from(v6)] += 1;
         self.touch(&slice.service);
         let names = self.slices_of.entry(slice.service.clone()).or_default();
         if let Err(place) = names.binary_search(&slice.name) {
+            // Most services have one.
+            names.reserve_exact(1);
             names.insert(place, slice.name.clone());
         }
-        self.slices.insert(slice.name.clone(), slice);
+        self.slices.insert(slice.name.clone(), Box::new(slice));
         true
     }
 

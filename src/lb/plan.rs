@@ -173,27 +173,27 @@ impl Actual {
 /// Counts over all services, for metrics and `status`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    pub services: u64,
+    pub services: u32,
     /// By [`crate::abi::ServiceKind`] minus one.
-    pub frontends: [u64; 5],
-    pub backends: u64,
-    pub backends_terminating: u64,
+    pub frontends: [u32; 5],
+    pub backends: u32,
+    pub backends_terminating: u32,
     /// Service ports whose policy is Local and that have endpoints, but none on this node.
     /// IPv4 first.
-    pub no_local_internal: [u64; 2],
-    pub no_local_external: [u64; 2],
+    pub no_local_internal: [u32; 2],
+    pub no_local_external: [u32; 2],
 }
 
 impl Totals {
     pub(super) fn add(&mut self, other: &Self) {
-        self.each(other, u64::wrapping_add);
+        self.each(other, u32::wrapping_add);
     }
 
     pub(super) fn subtract(&mut self, other: &Self) {
-        self.each(other, u64::wrapping_sub);
+        self.each(other, u32::wrapping_sub);
     }
 
-    fn each(&mut self, other: &Self, f: impl Fn(u64, u64) -> u64) {
+    fn each(&mut self, other: &Self, f: impl Fn(u32, u32) -> u32) {
         let pairs = [
             (&mut self.services, other.services),
             (&mut self.backends, other.backends),

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::host_ports::is_one;
 use super::list::{Garbage, List};
 use super::plan::{Gone, Plan, Totals, Write};
+use super::rare::Rare;
 use super::targets::Target;
 use crate::abi::{Addr, BACKEND_TERMINATING, Service, ServiceKey, SourceRangeKey, TargetStatus};
 
@@ -17,15 +18,15 @@ pub(super) struct Record {
     /// Addresses of frontends that are or may be in the maps.
     pub(super) vips: Vec<Addr>,
     /// Sorted. False: a write failed, so whether the map holds it is not known.
-    pub(super) ranges: Vec<(SourceRangeKey, bool)>,
+    pub(super) ranges: Rare<Vec<(SourceRangeKey, bool)>>,
     /// Slots to remove once nothing points to them.
-    pub(super) garbage: Vec<Garbage>,
+    pub(super) garbage: Rare<Vec<Garbage>>,
     /// Targets whose end is still to be written.
-    pub(super) owed: Vec<Gone>,
+    pub(super) owed: Rare<Vec<Gone>>,
     /// Tables that its frontends use.
-    pub(super) tables: BTreeSet<u32>,
+    pub(super) tables: Rare<BTreeSet<u32>>,
     /// Tables still to be released.
-    pub(super) owed_tables: Vec<u32>,
+    pub(super) owed_tables: Rare<Vec<u32>>,
     pub(super) totals: Totals,
     /// Wildcard frontends of hostPorts, as counted last.
     pub(super) host_ports: u32,
@@ -54,17 +55,16 @@ impl Record {
             .collect();
         self.frontends = wanted.into_iter().map(|(key, value)| (key, Some(value))).collect();
 
-        plan.released.append(&mut self.owed_tables);
-        plan.ended.append(&mut self.owed);
+        plan.released.extend(self.owed_tables.take());
+        plan.ended.extend(self.owed.take());
         plan.gone.extend(plan.ended.iter().map(|gone| end(gone.target())));
-        plan.garbage = std::mem::take(&mut self.garbage);
+        plan.garbage = self.garbage.take();
         plan.later = plan.garbage.iter().flat_map(|garbage| garbage.removals()).collect();
     }
 
     /// Plans the source ranges' way to `wanted`: those that go stay until no flag leads to them.
     pub(super) fn finish_ranges(&mut self, wanted: BTreeSet<SourceRangeKey>, plan: &mut Plan) {
-        let written: BTreeMap<SourceRangeKey, bool> =
-            std::mem::take(&mut self.ranges).into_iter().collect();
+        let written: BTreeMap<SourceRangeKey, bool> = self.ranges.take().into_iter().collect();
         let added = wanted.iter().filter(|key| written.get(key) != Some(&true));
         plan.prepare.extend(added.map(|key| Write::SourceRange { key: *key }));
         let left = written.keys().filter(|key| !wanted.contains(key));
@@ -92,8 +92,7 @@ impl Record {
             }
         }
         self.frontends = frontends.into_iter().collect();
-        let mut ranges: BTreeMap<SourceRangeKey, bool> =
-            std::mem::take(&mut self.ranges).into_iter().collect();
+        let mut ranges: BTreeMap<SourceRangeKey, bool> = self.ranges.take().into_iter().collect();
         for write in plan.prepare.iter().chain(&plan.gone) {
             if let Write::SourceRange { key } | Write::RemoveSourceRange { key } = write {
                 ranges.insert(*key, false);
@@ -106,6 +105,18 @@ impl Record {
         self.garbage.extend(plan.garbage);
         self.owed.extend(plan.ended);
         self.owed_tables.extend(plan.released);
+    }
+
+    /// Gives back what its vectors have to spare: there are as many as services.
+    pub(super) fn shrink(&mut self) {
+        self.lists.shrink_to_fit();
+        self.frontends.shrink_to_fit();
+        self.vips.shrink_to_fit();
+        self.ranges.shrink();
+        self.garbage.shrink();
+        self.owed.shrink();
+        self.tables.shrink();
+        self.owed_tables.shrink();
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -122,14 +133,14 @@ impl Record {
     /// Counts what is written; the two `no_local` counts are the caller's.
     pub(super) fn count(&self) -> Totals {
         let mut totals =
-            Totals { services: u64::from(!self.lists.is_empty()), ..Totals::default() };
+            Totals { services: u32::from(!self.lists.is_empty()), ..Totals::default() };
         for (_, service) in &self.frontends {
             let kind = service.map_or(0, |service| service.kind).saturating_sub(1);
             totals.frontends[usize::from(kind).min(4)] += 1;
         }
         for backend in self.lists.iter().flat_map(|list| &list.slots) {
             totals.backends += 1;
-            totals.backends_terminating += u64::from(backend.flags & BACKEND_TERMINATING != 0);
+            totals.backends_terminating += u32::from(backend.flags & BACKEND_TERMINATING != 0);
         }
         totals
     }

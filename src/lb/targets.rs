@@ -1,14 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Who has which index of `target_state`, and at which epoch.
 //!
-//! An index that was freed goes to the end of a queue and is given again only when all indices
-//! that were never used are gone; then its epoch moves, so that no old flow comes back to life.
+//! An index that was freed goes to the end of a queue and is given again only when the queue is
+//! long or all indices that were never used are gone; then its epoch moves, so that no old flow
+//! comes back to life.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use thiserror::Error;
 
 use crate::abi::{TargetState, TargetStatus};
+
+/// Freed indices that wait while there are fresh ones: enough that the 65,536 epochs of one index
+/// last for a thousand million changes, and the queue stays small whatever the size of the map.
+const QUEUE: usize = 16_384;
 
 /// An index of `target_state` and the epoch it was given at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -49,7 +54,7 @@ impl Targets {
     /// # Errors
     /// All indices are in use.
     pub(super) fn give(&mut self) -> Result<Target, TargetsFull> {
-        if self.fresh < self.capacity {
+        if self.fresh < self.capacity && self.freed.len() < QUEUE {
             self.fresh += 1;
             return Ok(Target { index: self.fresh - 1, epoch: 1 });
         }
@@ -87,6 +92,17 @@ mod tests {
         assert_eq!(targets.give(), Ok(Target { index: 1, epoch: 1 }));
         assert_eq!(targets.give(), Ok(Target { index: 0, epoch: 2 }));
         assert_eq!(targets.give(), Err(TargetsFull { capacity: 2 }));
+    }
+
+    #[test]
+    fn the_queue_does_not_grow_with_the_changes() {
+        let mut targets = Targets::new(u32::MAX);
+        for _ in 0..4 * QUEUE {
+            let target = targets.give().unwrap();
+            targets.free(target);
+        }
+        assert_eq!((targets.freed.len(), targets.fresh as usize), (QUEUE, QUEUE));
+        assert_eq!(targets.give().unwrap().epoch, 5, "each has been given four times");
     }
 
     #[test]

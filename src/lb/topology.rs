@@ -32,8 +32,8 @@ impl<'a> Topology<'a> {
     fn is_hinted(&self, endpoint: &Endpoint) -> bool {
         match self {
             Self::Everywhere => false,
-            Self::Node(_) => !endpoint.hint_nodes.is_empty(),
-            Self::Zone(_) => !endpoint.hint_zones.is_empty(),
+            Self::Node(_) => !endpoint.hint_nodes().is_empty(),
+            Self::Zone(_) => !endpoint.hint_zones().is_empty(),
         }
     }
 
@@ -41,8 +41,8 @@ impl<'a> Topology<'a> {
     pub(super) fn prefers(&self, endpoint: &Endpoint) -> bool {
         match self {
             Self::Everywhere => false,
-            Self::Node(name) => endpoint.hint_nodes.iter().any(|hint| **hint == **name),
-            Self::Zone(name) => endpoint.hint_zones.iter().any(|hint| **hint == **name),
+            Self::Node(name) => endpoint.hint_nodes().iter().any(|hint| **hint == **name),
+            Self::Zone(name) => endpoint.hint_zones().iter().any(|hint| **hint == **name),
         }
     }
 }

@@ -41,7 +41,11 @@ impl Vips {
             let users = self.users.entry(*addr).or_default();
             match users.iter_mut().find(|(user, _)| user == name) {
                 Some((_, old)) => *old = *flags,
-                None => users.push((name.clone(), *flags)),
+                None => {
+                    // Most addresses have one user.
+                    users.reserve_exact(1);
+                    users.push((name.clone(), *flags));
+                }
             }
         }
     }

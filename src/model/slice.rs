@@ -15,6 +15,13 @@ pub struct SlicePort {
     pub port: u16,
 }
 
+/// `hints` of an endpoint: for whom it is meant. Most endpoints have none, and many have the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Hints {
+    pub zones: Vec<Arc<str>>,
+    pub nodes: Vec<Arc<str>>,
+}
+
 /// One endpoint. Conditions are resolved: an absent `ready` or `serving` counts as true, an absent
 /// `terminating` as false (discovery.k8s.io/v1 EndpointConditions).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,9 +32,20 @@ pub struct Endpoint {
     pub serving: bool,
     pub terminating: bool,
     pub node: Option<Arc<str>>,
-    pub zone: Option<Arc<str>>,
-    pub hint_zones: Vec<Arc<str>>,
-    pub hint_nodes: Vec<Arc<str>>,
+    /// None: neither for zones nor for nodes.
+    pub hints: Option<Arc<Hints>>,
+}
+
+impl Endpoint {
+    /// Zones that it is meant for; none: not said.
+    pub fn hint_zones(&self) -> &[Arc<str>] {
+        self.hints.as_ref().map_or(&[], |hints| &hints.zones)
+    }
+
+    /// Nodes that it is meant for; none: not said.
+    pub fn hint_nodes(&self) -> &[Arc<str>] {
+        self.hints.as_ref().map_or(&[], |hints| &hints.nodes)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +56,7 @@ pub struct EndpointSlice {
     pub ports: Vec<SlicePort>,
     pub endpoints: Vec<Endpoint>,
     /// `endpoints.kubernetes.io/last-change-trigger-time`, nanoseconds since the Unix epoch.
-    pub triggered: Option<i128>,
+    pub triggered: Option<i64>,
     /// As in [`super::Service`].
     pub annotations: BTreeMap<String, String>,
 }

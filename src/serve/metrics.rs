@@ -91,6 +91,9 @@ metrics! {
         "culvert_feature_info" by "feature" "requested" "effective";
         "Always 1; what was asked of each feature and what is in effect");
 
+    heap: IntGauge = gauge("culvert_heap_bytes";
+        "Memory that the agent has in use; what is resident is more: free pieces between, code, stacks");
+
     services: IntGauge = gauge("culvert_services"; "Services that are served");
     frontends: IntGauge = gauge("culvert_frontends"; "Entries of the service table");
     backends: IntGauge = gauge("culvert_backends"; "Slots of all backend lists");

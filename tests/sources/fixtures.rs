@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use culvert::k8s::decode::{Decoded, Decoder, NotOurs, Wire};
 use culvert::k8s::wire;
 use culvert::model::{
-    AddressKind, Endpoint, EndpointSlice, HostPort, IngressAddress, Node, NodeAddress, Object,
-    ObjectKey, ObjectName, Pod, Protocol, Service, ServicePort, ServiceType, SlicePort,
+    AddressKind, Endpoint, EndpointSlice, Hints, HostPort, IngressAddress, Node, NodeAddress,
+    Object, ObjectKey, ObjectName, Pod, Protocol, Service, ServicePort, ServiceType, SlicePort,
     TrafficPolicy,
 };
 use kube::api::ObjectList;
@@ -120,19 +120,20 @@ fn the_listed_slices_are_understood() {
         "web-x4h4n",
         "web",
         vec![
-            endpoint("10.244.1.9", "n1", "zone-9", [false, false, false]),
-            endpoint("10.244.2.9", "n2", "zone-2", [false, false, true]),
+            endpoint("10.244.1.9", "n1", [false, false, false]),
+            endpoint("10.244.2.9", "n2", [false, false, true]),
         ],
         vec![("dns", Protocol::Udp, 5353), ("http", Protocol::Tcp, 80)],
         // 2026-11-20T12:53:26Z
         Some(1_795_179_206_000_000_000),
     );
-    let mut first = endpoint("10.244.1.5", "n1", "zone-1", [true, true, false]);
-    first.hint_zones = vec!["zone-1".into()];
+    let mut first = endpoint("10.244.1.5", "n1", [true, true, false]);
+    let hints = Hints { zones: vec!["zone-1".into()], nodes: Vec::new() };
+    first.hints = Some(hints.into());
     let manual = slice(
         "manual-1",
         "manual",
-        vec![first, endpoint("10.244.2.5", "n2", "zone-2", [false, true, true])],
+        vec![first, endpoint("10.244.2.5", "n2", [false, true, true])],
         vec![("http", Protocol::Tcp, 8080)],
         None,
     );
@@ -244,7 +245,7 @@ fn slice(
     service: &str,
     endpoints: Vec<Endpoint>,
     ports: Vec<(&str, Protocol, u16)>,
-    triggered: Option<i128>,
+    triggered: Option<i64>,
 ) -> EndpointSlice {
     let ports = ports.into_iter();
     EndpointSlice {
@@ -259,20 +260,13 @@ fn slice(
     }
 }
 
-fn endpoint(
-    ip: &str,
-    node: &str,
-    zone: &str,
-    [ready, serving, terminating]: [bool; 3],
-) -> Endpoint {
+fn endpoint(ip: &str, node: &str, [ready, serving, terminating]: [bool; 3]) -> Endpoint {
     Endpoint {
         ip: ip.parse().unwrap(),
         ready,
         serving,
         terminating,
         node: Some(node.into()),
-        zone: Some(zone.into()),
-        hint_zones: Vec::new(),
-        hint_nodes: Vec::new(),
+        hints: None,
     }
 }

@@ -2,6 +2,7 @@
 //! A directory of the machine's bpffs for one test, and a configuration to load with.
 
 use std::fs;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -67,7 +68,7 @@ pub fn config() -> abi::Config {
     abi::Config {
         host_netns_cookie: host::netns_cookie().unwrap_or(0),
         hairpin_v4: abi::Addr::from_v4([169, 254, 42, 1].into()),
-        hairpin_v6: "fe80::a9fe:2a01".parse::<std::net::IpAddr>().unwrap().into(),
+        hairpin_v6: IpAddr::from([0xfe80, 0, 0, 0, 0, 0, 0xa9fe, 0x2a01]).into(),
         nodeport_min: 30000,
         nodeport_max: 32767,
         snat_port_min: 32768,

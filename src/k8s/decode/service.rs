@@ -81,10 +81,13 @@ fn each<T, U>(
     items: Option<&[T]>,
     decode: impl Fn(&T) -> Result<U, Fault>,
 ) -> Field<Vec<U>> {
-    let items = items.unwrap_or_default().iter().enumerate();
-    items
-        .map(|(index, item)| decode(item).map_err(|fault| (format!("{field}[{index}]"), fault)))
-        .collect()
+    let items = items.unwrap_or_default();
+    // Collecting would leave room for four.
+    let mut all = Vec::with_capacity(items.len());
+    for (index, item) in items.iter().enumerate() {
+        all.push(decode(item).map_err(|fault| (format!("{field}[{index}]"), fault))?);
+    }
+    Ok(all)
 }
 
 fn ips(field: &str, items: Option<&[String]>) -> Field<Vec<IpAddr>> {

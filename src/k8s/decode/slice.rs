@@ -9,7 +9,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::{Decoded, Decoder, Error, Fault, HEADLESS, NotOurs};
 use super::{address, annotations, label, port, protocol, wire};
-use crate::model::{Endpoint, EndpointSlice, Object, ObjectKey, ObjectName, SlicePort};
+use crate::model::{Endpoint, EndpointSlice, Hints, Object, ObjectKey, ObjectName, SlicePort};
 
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 const TRIGGER_TIME: &str = "endpoints.kubernetes.io/last-change-trigger-time";
@@ -70,24 +70,23 @@ fn first_address(item: &wire::Endpoint, family: &'static str) -> Result<IpAddr, 
 fn endpoint(decoder: &mut Decoder, item: &wire::Endpoint, ip: IpAddr) -> Endpoint {
     let conditions = item.conditions.unwrap_or_default();
     let ready = conditions.ready.unwrap_or(true);
-    let mut name = |text: &Option<String>| {
-        text.as_deref().filter(|text| !text.is_empty()).map(|text| decoder.names.get(text))
-    };
-    let (node, zone) = (name(&item.node_name), name(&item.zone));
-    let mut hints = |hints: Option<&Vec<wire::Hint>>| -> Vec<Arc<str>> {
-        hints.into_iter().flatten().map(|hint| decoder.names.get(&hint.name)).collect()
-    };
-    let wanted = item.hints.as_ref();
+    let node = item.node_name.as_deref().filter(|name| !name.is_empty());
     Endpoint {
         ip,
         ready,
         serving: conditions.serving.unwrap_or(true),
         terminating: conditions.terminating.unwrap_or(false),
-        node,
-        zone,
-        hint_zones: hints(wanted.and_then(|hints| hints.for_zones.as_ref())),
-        hint_nodes: hints(wanted.and_then(|hints| hints.for_nodes.as_ref())),
+        node: node.map(|name| decoder.names.get(name)),
+        hints: item.hints.as_ref().and_then(|wanted| hints(decoder, wanted)),
     }
+}
+
+fn hints(decoder: &mut Decoder, wanted: &wire::Hints) -> Option<Arc<Hints>> {
+    let mut names = |hints: &Option<Vec<wire::Hint>>| -> Vec<Arc<str>> {
+        hints.iter().flatten().map(|hint| decoder.names.get(hint.name.as_str())).collect()
+    };
+    let hints = Hints { zones: names(&wanted.for_zones), nodes: names(&wanted.for_nodes) };
+    (hints != Hints::default()).then(|| decoder.hints.get(hints))
 }
 
 /// A port without a number means every port; no proxy can serve it, and it is left out.
@@ -106,7 +105,7 @@ fn ports(slice: &wire::EndpointSlice) -> Result<Vec<SlicePort>, (String, Fault)>
 }
 
 /// Serves only a metric, so a malformed one is no reason to refuse the slice.
-fn triggered(meta: &ObjectMeta) -> Option<i128> {
+fn triggered(meta: &ObjectMeta) -> Option<i64> {
     let text = meta.annotations.as_ref()?.get(TRIGGER_TIME)?;
-    text.parse::<Timestamp>().ok().map(Timestamp::as_nanosecond)
+    i64::try_from(text.parse::<Timestamp>().ok()?.as_nanosecond()).ok()
 }

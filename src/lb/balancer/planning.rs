@@ -148,6 +148,7 @@ impl Balancer {
         record.totals.add(&no_local);
         self.totals.add(&record.totals);
         if !record.is_empty() {
+            record.shrink();
             self.records.insert(name, record);
         }
         plan
@@ -193,8 +194,8 @@ fn count_no_local(service: &model::Service, v6: bool, ranges: Ranges, totals: &m
         let external =
             service.r#type != model::ServiceType::ClusterIp || !service.external_ips.is_empty();
         totals.no_local_external[usize::from(v6)] +=
-            u64::from(external && service.external_policy == TrafficPolicy::Local);
+            u32::from(external && service.external_policy == TrafficPolicy::Local);
         totals.no_local_internal[usize::from(v6)] +=
-            u64::from(service.internal_policy == TrafficPolicy::Local);
+            u32::from(service.internal_policy == TrafficPolicy::Local);
     }
 }

@@ -33,7 +33,7 @@ impl Balancer {
 
     /// What is written, with what is still to go.
     pub(in crate::lb) fn records(&self) -> impl Iterator<Item = (Option<&Owner>, &Record)> {
-        let owned = self.records.iter().map(|(owner, record)| (Some(owner), record));
+        let owned = self.records.iter().map(|(owner, record)| (Some(owner), record.as_ref()));
         owned.chain([(None, &self.orphans)])
     }
 

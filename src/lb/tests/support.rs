@@ -5,7 +5,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::abi::{Addr, Backend, BackendKey, SERVICE_MAGLEV, ServiceKey, SlotRange};
-use crate::lb::{Actual, Balancer, Context, Gone, Plan, Selection, Target, Write, tables_of};
+use crate::lb::{
+    Actual, Balancer, Context, Gone, Owner, Plan, Selection, Target, Write, tables_of,
+};
 use crate::model::{
     Endpoint, EndpointSlice, HostPort, ObjectName, Pod, Protocol, Service, ServicePort,
     ServiceType, SlicePort, TrafficPolicy,
@@ -50,9 +52,7 @@ pub(super) fn endpoint(address: &str) -> Endpoint {
         serving: true,
         terminating: false,
         node: None,
-        zone: None,
-        hint_zones: vec![],
-        hint_nodes: vec![],
+        hints: None,
     }
 }
 
@@ -101,6 +101,32 @@ pub(super) fn pod(of: &str, address: &str, host_ip: Option<&str>, port: u16) -> 
             protocol: Protocol::Tcp,
         }],
         annotations: Default::default(),
+    }
+}
+
+/// One backend list as it is written.
+pub(super) struct ListView<'a> {
+    pub(super) owner: &'a Owner,
+    pub(super) port: u16,
+    pub(super) v6: bool,
+    pub(super) id: u32,
+    pub(super) slots: &'a [Backend],
+}
+
+impl Balancer {
+    /// Every list that is written, in no order.
+    pub(super) fn lists(&self) -> impl Iterator<Item = ListView<'_>> {
+        self.records().filter_map(|(owner, record)| Some((owner?, record))).flat_map(
+            |(owner, record)| {
+                record.lists.iter().map(move |list| ListView {
+                    owner,
+                    port: list.key.port,
+                    v6: list.key.v6,
+                    id: list.id,
+                    slots: &list.slots,
+                })
+            },
+        )
     }
 }
 

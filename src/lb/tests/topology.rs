@@ -3,11 +3,12 @@
 
 use super::support::*;
 use crate::lb::Context;
-use crate::model::{Endpoint, Service, ServiceType, TrafficPolicy};
+use crate::model::{Endpoint, Hints, Service, ServiceType, TrafficPolicy};
 
 fn hinted(address: &str, node: &str, zones: &[&str], nodes: &[&str]) -> Endpoint {
     let names = |all: &[&str]| all.iter().map(|name| (*name).into()).collect();
-    Endpoint { hint_zones: names(zones), hint_nodes: names(nodes), ..endpoint(address).on(node) }
+    let hints = Hints { zones: names(zones), nodes: names(nodes) };
+    Endpoint { hints: Some(hints.into()), ..endpoint(address).on(node) }
 }
 
 fn web() -> Service {

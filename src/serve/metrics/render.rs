@@ -9,12 +9,13 @@ use prometheus::IntCounterVec;
 use super::{Family, Metrics, Stage};
 use crate::abi::{Counter, Hook, Outcome};
 use crate::agent::status::{Source, Status};
-use crate::datapath::Maps;
+use crate::datapath::{Maps, host};
 
 impl Metrics {
     /// The whole page, with `status` and the packet counters of this moment.
     pub fn render(&self, status: &Status, maps: &Maps) -> Result<String> {
         let counters = maps.counters().context("cannot read the packet counters")?;
+        self.heap.set(host::heap_in_use() as i64);
         self.page(status, &counters)
     }
 

@@ -18,9 +18,13 @@ const HALF_OPEN: u64 = 2048;
 #[test]
 fn a_flood_turns_half_open_flows_over_and_moves_no_established_one() {
     let stage = attacked(&format!("bpf:\n  flowsNewMax: {HALF_OPEN}\n"));
+    // Else a flow that got lost would find the same way again.
+    stage.serve(&service(), &[&stage.far, &stage.web]);
     let node = stage.lab.node(1);
     assert_eq!(metric(node, "culvert_map_max_entries{map=\"flows_new\"}"), HALF_OPEN);
-    let (established, datagrams) = (talks(&stage, "tcp"), talks(&stage, "udp"));
+    let (mut established, datagrams) = (talks(&stage, "tcp"), talks(&stage, "udp"));
+    // What is used seldom would be the first to go.
+    established.extend(talks(&stage, "tcp-quiet"));
 
     let floods = [false, true].map(|v6| flood(&stage, v6));
     eventually("the metrics show the pressure", || {
@@ -68,15 +72,18 @@ const EXHAUSTED: &str = "culvert_dropped_packets_total";
 /// The only backend is behind the second node: the first one, which is asked, lends its address.
 fn attacked(config: &str) -> Stage {
     let stage = Stage::raise(2, config);
-    let service = Service {
+    stage.serve(&service(), &[&stage.far]);
+    stage
+}
+
+fn service() -> Service {
+    Service {
         name: "attacked",
         kind: "NodePort",
         number: 70,
         node_port: Some(NODE_PORT),
         ..Service::default()
-    };
-    stage.serve(&service, &[&stage.far]);
-    stage
+    }
 }
 
 /// Three clients a family, outside the cluster.

@@ -48,8 +48,11 @@ pub(super) fn once(
 /// questions were `sent`, `answered` and `broken` (a connection ended), the longest time without
 /// an answer in milliseconds, and who answered last.
 ///
-/// `tcp` keeps one connection; `tcp-new` makes one for each question.
+/// `tcp` keeps one connection; `tcp-new` makes one for each question; `tcp-quiet` says nothing between
+/// its first question and its last, when standard input has ended.
 pub(super) fn talk(protocol: &str, to: SocketAddr) -> io::Result<()> {
+    let quiet = protocol == "tcp-quiet";
+    let protocol = if quiet { "tcp" } else { protocol };
     let ended = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&ended);
     thread::spawn(move || {
@@ -65,8 +68,10 @@ pub(super) fn talk(protocol: &str, to: SocketAddr) -> io::Result<()> {
     let mut last_name = String::new();
     let mut errors: Vec<String> = Vec::new();
     let mut line: Option<Line> = None;
-    let mut announced = false;
-    while !ended.load(Ordering::Relaxed) {
+    let (mut announced, mut last) = (false, false);
+    let has_ended = || ended.load(Ordering::Relaxed);
+    while !has_ended() || quiet && !last {
+        last = has_ended();
         sent += 1;
         let outcome = match line.take().map_or_else(|| Line::open(protocol, to), Ok) {
             Ok(mut open) => {
@@ -104,6 +109,9 @@ pub(super) fn talk(protocol: &str, to: SocketAddr) -> io::Result<()> {
             }
         }
         thread::sleep(PACE);
+        while quiet && announced && !has_ended() {
+            thread::sleep(PACE);
+        }
     }
     longest = longest.max(last_answer.elapsed());
     // The answers that are only late are in the socket by now.

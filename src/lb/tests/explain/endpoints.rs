@@ -4,7 +4,7 @@
 use super::super::support::*;
 use super::{Asker, OUTSIDE, POD, agrees, balanced, one, world};
 use crate::lb::{Context, EndpointView, Fate, Question, Side};
-use crate::model::{Endpoint, Protocol, SlicePort, TrafficPolicy};
+use crate::model::{Endpoint, Hints, Protocol, SlicePort, TrafficPolicy};
 
 /// State, whether it counts, and the reason, by address.
 fn endpoints(kernel: &Kernel, from: Option<(&str, Side)>) -> Vec<(String, String)> {
@@ -101,8 +101,10 @@ fn what_finds_no_place_in_the_maps_does_not_count() {
 
 #[test]
 fn topology_hints_choose_and_say_so() {
-    let hinted =
-        |address: &str, zone: &str| Endpoint { hint_zones: vec![zone.into()], ..endpoint(address) };
+    let hinted = |address: &str, zone: &str| {
+        let hints = Hints { zones: vec![zone.into()], nodes: vec![] };
+        Endpoint { hints: Some(hints.into()), ..endpoint(address) }
+    };
     let mut kernel = Kernel::new();
     kernel.balancer.set_context(Context { zone: Some("a".into()), ..Context::of("here") });
     kernel.balancer.set_service(service("web", &["10.96.0.1"]));
