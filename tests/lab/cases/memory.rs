@@ -13,9 +13,9 @@ const ENDPOINTS: usize = 100;
 const WARM_UP: usize = 8;
 /// Replaces 48,000 endpoints and 480 services with names of their own.
 const ROUNDS: usize = 8;
-/// One word kept for each endpoint that was replaced is three times as much. Names that nobody uses
+/// One word kept for each endpoint that was replaced is more. Names that nobody uses
 /// any more are let go a thousand at a time.
-const SLACK: f64 = 128.0 * 1024.0;
+const SLACK: f64 = 256.0 * 1024.0;
 
 const HEAP: &str = "culvert_heap_bytes";
 const PENDING: &str = "culvert_sync_pending";
