@@ -48,7 +48,7 @@ const IMPURE: &[&str] = &[
     "kube::",
 ];
 
-const LONGEST: usize = 400;
+const LONGEST: usize = 300;
 
 #[test]
 fn imports_run_one_way() {

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The desired and the written state of all services, and the plans between the two.
 
+mod adoption;
 mod planning;
+mod pods;
 mod reading;
 pub(super) mod wishes;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::adopt::Adopted;
@@ -15,14 +17,14 @@ use super::frontends::{Serve, frontend_name};
 use super::host_ports::HostPortCount;
 use super::objects::Objects;
 use super::owner::Owner;
-use super::plan::{Actual, Gone, Plan, Totals, Write};
+use super::plan::{Plan, Totals, Write};
 use super::pods::Pods;
 use super::record::{Record, end};
 use super::tables::{Selection, Tables};
 use super::targets::{Target, Targets, TargetsFull};
 use super::vips::Vips;
-use crate::abi::{Addr, ServiceKey, TargetStatus};
-use crate::model::{self, EndpointSlice, ObjectName, Pod, Problem};
+use crate::abi::TargetStatus;
+use crate::model::{self, EndpointSlice, ObjectName, Problem};
 
 /// What of this node the choice of endpoints depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,23 +107,6 @@ impl Balancer {
         Self { tables: Tables::new(selection), ..self }
     }
 
-    /// Starts from what an earlier agent left in the maps. `reserved` are the targets that others
-    /// than services have there (SNAT addresses). To be called first.
-    pub fn adopt(&mut self, actual: Actual, reserved: &[Target]) {
-        self.vips.adopt(&actual.vips);
-        self.host_ports.adopt(&actual);
-        self.tables.adopt(&actual.services, &actual.tables);
-        let states = actual.targets.clone();
-        self.adopted = Adopted::new(actual);
-        self.last_id = self.adopted.last_id();
-        for target in reserved {
-            self.adopted.unowned.remove(&target.index);
-        }
-        let unowned = &self.adopted.unowned;
-        let reserved = |index| reserved.iter().any(|target| target.index == index);
-        self.targets.adopt(&states, |index| unowned.contains(&index) || reserved(index));
-    }
-
     /// Slices changed since this was asked last, IPv4 first.
     pub fn take_changed_slices(&mut self) -> [u64; 2] {
         self.objects.take_changed_slices()
@@ -173,40 +158,6 @@ impl Balancer {
         self.objects.list_slices(slices)
     }
 
-    fn has_host_ports(&self, pod: &Pod) -> bool {
-        let ours = pod.node.as_deref() == Some(&*self.context.node);
-        ours && !pod.host_network && !pod.finished && !pod.host_ports.is_empty()
-    }
-
-    /// Pods of other nodes, and those without hostPorts, are of no interest.
-    pub fn set_pod(&mut self, pod: Pod) -> bool {
-        if !self.has_host_ports(&pod) {
-            return self.remove_pod(&pod.name);
-        }
-        let touched = self.pods.set(pod);
-        self.touch_host_ports(touched)
-    }
-
-    pub fn remove_pod(&mut self, name: &ObjectName) -> bool {
-        let touched = self.pods.remove(name);
-        self.touch_host_ports(touched)
-    }
-
-    /// Everything there is; returns the number of changes.
-    pub fn list_pods(&mut self, pods: Vec<Pod>) -> usize {
-        let listed: HashSet<&ObjectName> = pods.iter().map(|pod| &pod.name).collect();
-        let vanished: Vec<ObjectName> =
-            self.pods.names().filter(|name| !listed.contains(name)).cloned().collect();
-        let removed = vanished.iter().filter(|name| self.remove_pod(name)).count();
-        removed + pods.into_iter().filter_map(|pod| self.set_pod(pod).then_some(())).count()
-    }
-
-    fn touch_host_ports(&mut self, keys: Vec<ServiceKey>) -> bool {
-        let touched = !keys.is_empty();
-        self.objects.dirty.extend(keys.into_iter().map(Owner::HostPort));
-        touched
-    }
-
     /// Services that wait for [`Balancer::plan`].
     pub fn pending(&self) -> usize {
         self.objects.dirty.len()
@@ -220,44 +171,6 @@ impl Balancer {
         self.vips.settle(&mut plans);
         self.host_ports.settle(&mut plans);
         plans
-    }
-
-    /// Plans the removal of everything adopted that nobody has claimed. To be called when all
-    /// services and slices are known and planned; `pods` says whether all pods are, too: until
-    /// then their hostPorts stay.
-    pub fn prune(&mut self, pods: bool) -> Plan {
-        let kept = if pods { Adopted::default() } else { self.adopted.take_host_ports() };
-        let (frontends, garbage, ranges) = self.adopted.prune();
-        self.orphans.frontends.extend(frontends.into_iter().map(|key| (key, None)));
-        self.orphans.garbage.extend(garbage);
-        self.orphans.ranges.extend(ranges.into_iter().map(|key| (key, true)));
-
-        let records = self.records.values().map(Box::as_ref).chain([&self.orphans]);
-        let owned = records.flat_map(|record| {
-            let slots = record.lists.iter().flat_map(|list| &list.slots).map(|b| b.target);
-            slots.chain(record.owed.iter().map(|gone| gone.target))
-        });
-        for index in owned {
-            self.adopted.unowned.remove(&index);
-        }
-        let states = std::mem::take(&mut self.adopted.states);
-        for target in std::mem::take(&mut self.adopted.unowned) {
-            if let Some(state) = states.get(&target) {
-                let target_epoch = state.epoch;
-                let nobodys =
-                    Gone { service: 0, addr: Addr::ZERO, port: 0, proto: 0, target, target_epoch };
-                self.orphans.owed.push(nobodys);
-            }
-        }
-        let mut plan = Plan { released: self.tables.prune(), ..Plan::default() };
-        let claims = &self.claims;
-        self.orphans.finish(BTreeMap::new(), |key| claims.is_anothers(key, None), &mut plan);
-        self.orphans.finish_ranges(BTreeSet::new(), &mut plan);
-        let addresses = kept.vips();
-        self.vips.prune(&mut plan, &addresses);
-        self.host_ports.prune(&mut plan, !pods);
-        self.adopted = kept;
-        plan
     }
 
     /// All of `plan` but its `later` phase is written.

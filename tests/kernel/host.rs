@@ -285,19 +285,3 @@ fn headers_cut_short_are_dropped_and_counted() {
         assert_eq!(node.counted(Outcome::DropMalformed), 2);
     }
 }
-
-#[test]
-fn what_is_nobodys_passes_untouched() {
-    for family in FAMILIES {
-        let node = Node::new();
-        for packet in [
-            tcp(&family.at(family.client, 40001), &family.at(family.node, 22), SYN),
-            udp(&family.at(family.client, 40001), &family.at(family.node, NODE_PORT)),
-            tcp(&family.at(family.client, 40001), &family.at(family.remote, 80), ACK),
-        ] {
-            let (action, frame) = node.wire(&packet);
-            assert_eq!((action, frame), (TC_NEXT, packet.bytes()));
-        }
-        assert_eq!(flows(&node), (0, 0));
-    }
-}

@@ -7,10 +7,11 @@ use culvert::abi::{
     Settings, SourceRange, SourceRangeKey, VIP_CLUSTER_IP, VIP_EXTERNAL, VIP_FOREIGN,
 };
 
+use super::host::{NODE_PORT, flows};
 use crate::support::node::{FAMILIES, Family, Node, TC_DROP, TC_NEXT, TC_REDIRECT, V4, ip};
 use crate::support::objects::{Frontend, TCP, UDP};
 use crate::support::packet::icmp::{Echo, IcmpError};
-use crate::support::packet::{Packet, SYN, tcp, udp};
+use crate::support::packet::{ACK, Packet, SYN, tcp, udp};
 
 const SERVED: u16 = 80;
 const UNKNOWN: u16 = 81;
@@ -241,5 +242,21 @@ fn a_host_port_outside_the_node_ports_is_served_on_the_nodes_addresses() {
         assert_eq!(Packet::parse(&frame).dst, backend.parse().unwrap());
         let elsewhere = tcp(&from, &family.at(family.remote, PORT), SYN);
         assert_eq!(node.wire(&elsewhere), (TC_NEXT, elsewhere.bytes()));
+    }
+}
+
+#[test]
+fn what_is_nobodys_passes_untouched() {
+    for family in FAMILIES {
+        let node = Node::new();
+        for packet in [
+            tcp(&family.at(family.client, 40001), &family.at(family.node, 22), SYN),
+            udp(&family.at(family.client, 40001), &family.at(family.node, NODE_PORT)),
+            tcp(&family.at(family.client, 40001), &family.at(family.remote, 80), ACK),
+        ] {
+            let (action, frame) = node.wire(&packet);
+            assert_eq!((action, frame), (TC_NEXT, packet.bytes()));
+        }
+        assert_eq!(flows(&node), (0, 0));
     }
 }
