@@ -72,6 +72,7 @@ impl Lab {
         let outside = Place::new(cgroup.join("outside"))?;
         let mut lab = Self { options, dir, nodes: Vec::new(), outside, fabric, _janitor: janitor };
         lab.plug(&lab.outside, "outside", 100);
+        ignore_redirects(&lab.outside)?;
         for vip in VIPS {
             let via = if vip.contains(':') { "fd50::1" } else { "192.168.50.1" };
             lab.outside.netns.ip(&format!("route add {vip} via {via}"));
@@ -123,6 +124,18 @@ impl Lab {
         place.netns.ip("route add default via 192.168.50.254");
         place.netns.ip("-6 route add default via fd50::fe");
     }
+}
+
+/// A node that is asked for an address which is no service's at that moment sends its packet back into
+/// the fabric, and tells the client to go there from now on: the client would, for five minutes.
+fn ignore_redirects(place: &Place) -> Result<()> {
+    place.netns.run(|| {
+        for conf in ["ipv4/conf/all", "ipv4/conf/eth0", "ipv6/conf/eth0"] {
+            let path = format!("/proc/sys/net/{conf}/accept_redirects");
+            std::fs::write(&path, "0").with_context(|| format!("cannot write `{path}`"))?;
+        }
+        Ok(())
+    })
 }
 
 /// Address on the fabric. Written in hexadecimal for IPv6, so that both read the same up to 99.

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Random days of a cluster against a model that knows what must answer.
 //!
-//! `SOAK_SECONDS` sets the length, `SOAK_SEED` repeats a run's choices.
+//! `SOAK_SECONDS` sets the length, and with it that of the longest outages: a tenth. `SOAK_SEED`
+//! repeats a run's choices.
 
 mod cluster;
 mod expect;
@@ -26,7 +27,7 @@ fn whatever_happens_what_must_answer_answers_and_the_maps_are_as_if_fresh() {
     let length = Duration::from_secs(number("SOAK_SECONDS").unwrap_or(SECONDS));
     println!("SOAK_SEED={seed} SOAK_SECONDS={}", length.as_secs());
 
-    let mut world = World::raise(Random::new(seed));
+    let mut world = World::raise(Random::new(seed), length);
     let mut steady = world.steady_talks();
     let started = Instant::now();
     let mut steps = 0;

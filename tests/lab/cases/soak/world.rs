@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
@@ -25,6 +25,11 @@ mod scenery;
 use scenery::{add, mark, restart, steady};
 
 const PODS_A_NODE: usize = 3;
+/// Changes in a row that nobody waits for. Fewer than there are marks, so that none is taken for
+/// another.
+const RUSH: usize = 50;
+/// Time between two changes of an outage that lasts.
+const PACE: Duration = Duration::from_secs(5);
 /// For an answer that must not come.
 const IMPATIENCE: Duration = Duration::from_millis(300);
 
@@ -42,12 +47,15 @@ pub struct World {
     known: [Vec<Service>; 2],
     constant: Objects,
     marks: usize,
+    /// How long an API server may be away, in [`PACE`]s.
+    outage_max: usize,
     pub asked: usize,
     pub failures: Vec<String>,
 }
 
 impl World {
-    pub fn raise(random: Random) -> Self {
+    /// For a run of this length.
+    pub fn raise(random: Random, length: Duration) -> Self {
         let mut stage = Stage::raise(2, "");
         let mut apis: Vec<Api> = stage.lab.nodes.iter().map(Api::start).collect();
         let steady = steady();
@@ -94,6 +102,7 @@ impl World {
             services: none,
             constant,
             marks: 0,
+            outage_max: (length.as_secs() / 10 / PACE.as_secs()) as usize,
             asked: 0,
             failures: Vec::new(),
             stage,
@@ -148,18 +157,37 @@ impl World {
                 self.check();
                 format!("{signal} to n{}; {changed}", node + 1)
             }
+            82..90 => self.rush(),
             _ => self.outage(node),
         }
     }
 
+    /// Much happens at once, as when a deployment of everything rolls.
+    fn rush(&mut self) -> String {
+        for _ in 0..RUSH {
+            self.change();
+            self.publish(&[0, 1]);
+        }
+        self.settle(&[0, 1]);
+        self.check();
+        format!("{RUSH} changes in a row")
+    }
+
     /// One node's API server is away while things change.
     fn outage(&mut self, node: usize) -> String {
-        let mut what = format!("no API server for n{}", node + 1);
+        // Few are long, but those have most of a long run.
+        let lasts = if self.random.chance(30) { self.outage_max } else { 0 };
+        let mut what = format!("no API server for n{} ({:?})", node + 1, PACE * lasts as u32);
         self.apis[node].go_away();
-        what += &format!("; {}", self.change());
-        self.publish(&[0, 1]);
-        self.settle(&[1 - node]);
-        self.check();
+        let started = Instant::now();
+        for number in 0..=lasts {
+            let due = started + PACE * number as u32;
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            what += &format!("; {}", self.change());
+            self.publish(&[0, 1]);
+            self.settle(&[1 - node]);
+            self.check();
+        }
         let signal = *self.random.pick(&[None, Some(Signal::SIGTERM), Some(Signal::SIGKILL)]);
         if let Some(signal) = signal {
             what += &format!("; {signal}");
