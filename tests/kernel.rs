@@ -64,6 +64,7 @@ mod kernel {
     mod sync;
     mod vips;
     mod wire;
+    mod wire_vlan;
     mod xdp;
     mod xdp_attach;
     mod xdp_up;

@@ -36,6 +36,7 @@ mod cases {
     mod host_ports;
     mod kube;
     mod layout;
+    mod legacy;
     mod lifecycle;
     mod maglev;
     mod matrix;

@@ -28,22 +28,28 @@ pub(super) struct Wires {
 
 impl Wires {
     pub fn new() -> Self {
+        Self::over("eth0", |_| ())
+    }
+
+    /// `prepare` makes `link`, of that name in both namespaces that it gets, from their `eth0`.
+    pub fn over(link: &str, prepare: impl Fn(&NetNs)) -> Self {
         let [outside, node, pod] = [NetNs::new(), NetNs::new(), NetNs::new()];
         node.veth("eth0", "", &outside, "eth0", "");
+        [&node, &outside].into_iter().for_each(prepare);
         node.veth("lxc1", "", &pod, "eth0", "");
         for family in FAMILIES {
-            let (length, link, flag, gateway) = if family.v6 {
+            let (length, net, flag, gateway) = if family.v6 {
                 (128, "fd09::fe/64", " nodad", "fd09::fe")
             } else {
                 (32, "10.9.0.254/24", "", "10.9.0.254")
             };
             let v = if family.v6 { "-6" } else { "-4" };
-            outside.ip(&format!("addr add {link} dev eth0{flag}"));
+            outside.ip(&format!("addr add {net} dev {link}{flag}"));
             for own in [family.client, family.remote] {
                 outside.ip(&format!("addr add {own}/{length} dev lo{flag}"));
             }
-            let net = link.rsplit('/').next().unwrap();
-            node.ip(&format!("addr add {}/{net} dev eth0{flag}", family.node));
+            let bits = net.rsplit('/').next().unwrap();
+            node.ip(&format!("addr add {}/{bits} dev {link}{flag}", family.node));
             node.ip(&format!("{v} route add default via {gateway}"));
             node.ip(&format!("{v} route add {}/{length} dev lxc1", family.pod));
             outside.ip(&format!("{v} route add {}/{length} via {}", family.pod, family.node));
@@ -55,13 +61,13 @@ impl Wires {
             Objects::load(|_| ())
         });
         let wires = Self { outside, node, pod, objects };
-        wires.fill();
+        wires.fill(link);
         wires
     }
 
-    fn fill(&self) {
+    fn fill(&self, link: &str) {
         let index = |name: &str| self.node.run(|| if_nametoindex(name).unwrap());
-        let (uplink, pod) = (index("eth0"), index("lxc1"));
+        let (uplink, pod) = (index(link), index("lxc1"));
         let maps = self.objects.maps();
         let endpoint = Endpoint {
             ifindex: pod,
@@ -88,7 +94,7 @@ impl Wires {
             .set(&0, &Settings { route_epoch: 1, trace: 0, ..Default::default() })
             .unwrap();
         self.node.run(|| {
-            self.objects.datapath().attach_uplink(uplink, "eth0").unwrap();
+            self.objects.datapath().attach_uplink(uplink, link).unwrap();
             self.objects.datapath().attach_pod(pod, "lxc1").unwrap();
         });
     }
@@ -128,11 +134,16 @@ pub(super) fn pattern(length: usize) -> Vec<u8> {
 
 #[test]
 fn large_transfers_arrive_whole_both_ways() {
+    transfer_large(Wires::new);
+}
+
+/// Through the NodePort to a backend on the node and to one behind the same uplink.
+pub(super) fn transfer_large(raise: impl Fn() -> Wires) {
     const LENGTH: usize = 8 << 20;
     let content = pattern(LENGTH);
     for family in FAMILIES {
         for backend in [family.pod, family.remote] {
-            let wires = Wires::new();
+            let wires = raise();
             let to = at(family, backend, 8080);
             let _service = wires.objects.serve(node_port(family, TCP), &[&to.to_string()]);
             let listener = wires.home(family, backend).run(|| TcpListener::bind(to).unwrap());

@@ -166,7 +166,7 @@ fn an_address_that_a_node_gets_later_serves_node_ports() {
     }
 }
 
-fn one_of_each_type() -> [Service; 4] {
+pub fn one_of_each_type() -> [Service; 4] {
     [
         Service { name: "cluster", number: 10, ..Service::default() },
         Service {
@@ -194,7 +194,11 @@ fn one_of_each_type() -> [Service; 4] {
 }
 
 /// Every address of every service, from everywhere. `web` is the only backend.
-fn reach_all(stage: &Stage, services: &[Service], clients_see_the_service: bool) -> Vec<String> {
+pub fn reach_all(
+    stage: &Stage,
+    services: &[Service],
+    clients_see_the_service: bool,
+) -> Vec<String> {
     let lab = &stage.lab;
     let clients: [(&str, &Place); 5] = [
         ("a pod of the same node", &stage.clients[0].place),
@@ -268,7 +272,7 @@ fn judge(
     expected.filter(|ip| peer.ip() != *ip).map(|ip| format!("the server saw {peer}, not {ip}"))
 }
 
-fn hairpin(stage: &Stage, number: u8) -> Vec<String> {
+pub fn hairpin(stage: &Stage, number: u8) -> Vec<String> {
     let service = Service { name: "own", number, ..Service::default() };
     stage.serve(&service, &[&stage.web]);
     let mut failures = Vec::new();
