@@ -32,6 +32,10 @@ static __always_inline long flow_open_forward(struct scratch *scratch, __u32 now
 /*
  * Opens the flow of scratch->packet as scratch->plan says; scratch->forward, where the caller has
  * put the output, is then the entry to act on. Returns 0 or the drop reason.
+ *
+ * Where the map refuses, as it may for an instant, a flow with direct server return does without:
+ * no answer is looked up here, a partner that is missing is put back with a later packet, and a
+ * packet without any entry is the first again and gets the same backend.
  */
 __noinline int flow_open(CTX *ctx)
 {
@@ -85,7 +89,7 @@ __noinline int flow_open(CTX *ctx)
 	err = snat_claim(ctx);
 	if (err == -EEXIST)
 		return DROP_SNAT_EXHAUSTED;
-	if (err)
+	if (err && !(plan->flags & FLOW_DSR))
 		return DROP_FLOWS_FULL;
 
 	forward->saddr = plan->saddr;
@@ -107,7 +111,7 @@ __noinline int flow_open(CTX *ctx)
 
 	if (flow_open_forward(scratch, now)) {
 		bpf_map_delete_elem(&flows_new, &scratch->reverse_key);
-		return DROP_FLOWS_FULL;
+		return plan->flags & FLOW_DSR ? 0 : DROP_FLOWS_FULL;
 	}
 	return 0;
 }

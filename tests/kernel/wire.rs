@@ -134,38 +134,36 @@ pub(super) fn pattern(length: usize) -> Vec<u8> {
 
 #[test]
 fn large_transfers_arrive_whole_both_ways() {
-    transfer_large(Wires::new);
-}
-
-/// Through the NodePort to a backend on the node and to one behind the same uplink.
-pub(super) fn transfer_large(raise: impl Fn() -> Wires) {
-    const LENGTH: usize = 8 << 20;
-    let content = pattern(LENGTH);
     for family in FAMILIES {
         for backend in [family.pod, family.remote] {
-            let wires = raise();
-            let to = at(family, backend, 8080);
-            let _service = wires.objects.serve(node_port(family, TCP), &[&to.to_string()]);
-            let listener = wires.home(family, backend).run(|| TcpListener::bind(to).unwrap());
-            let front = at(family, family.node, NODE_PORT);
-            let mut stream =
-                wires.outside.run(|| TcpStream::connect_timeout(&front, WAIT.unwrap()).unwrap());
-            stream.set_read_timeout(WAIT).unwrap();
-            std::thread::scope(|scope| {
-                // Echoes everything.
-                scope.spawn(|| {
-                    let (mut stream, _) = listener.accept().unwrap();
-                    let mut all = vec![0; LENGTH];
-                    stream.read_exact(&mut all).unwrap();
-                    stream.write_all(&all).unwrap();
-                });
-                stream.write_all(&content).unwrap();
-                let mut back = vec![0; LENGTH];
-                stream.read_exact(&mut back).unwrap();
-                assert!(back == content, "{backend}: the content was changed");
-            });
+            transfer(&Wires::new(), family, backend, 8 << 20);
         }
     }
+}
+
+/// So many bytes through the NodePort to `backend`, and back.
+pub(super) fn transfer(wires: &Wires, family: Family, backend: &str, length: usize) {
+    let content = pattern(length);
+    let to = at(family, backend, 8080);
+    let _service = wires.objects.serve(node_port(family, TCP), &[&to.to_string()]);
+    let listener = wires.home(family, backend).run(|| TcpListener::bind(to).unwrap());
+    let front = at(family, family.node, NODE_PORT);
+    let mut stream =
+        wires.outside.run(|| TcpStream::connect_timeout(&front, WAIT.unwrap()).unwrap());
+    stream.set_read_timeout(WAIT).unwrap();
+    std::thread::scope(|scope| {
+        // Echoes everything.
+        scope.spawn(|| {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut all = vec![0; length];
+            stream.read_exact(&mut all).unwrap();
+            stream.write_all(&all).unwrap();
+        });
+        stream.write_all(&content).unwrap();
+        let mut back = vec![0; length];
+        stream.read_exact(&mut back).unwrap();
+        assert!(back == content, "{backend}: the content was changed");
+    });
 }
 
 #[test]
