@@ -67,10 +67,14 @@ static __always_inline int dsr_make_way(struct scratch *scratch, __u32 now)
 {
 	const struct packet *packet = &scratch->packet;
 	struct flow *reply = flow_find(&scratch->reverse_key, now);
+	const struct flow *forward;
 	struct flow_key original;
 
 	if (reply && dsr_says(reply, &scratch->mark)) {
-		if (!(packet_opens(packet) && flow_closing(reply)) && flow_find(&packet->key, now))
+		/* Where its own was evicted, another connection may have the tuple. */
+		forward = flow_find(&packet->key, now);
+		if (forward && (forward->flags & FLOW_DSR_END) &&
+		    !(packet_opens(packet) && flow_closing(reply)))
 			return DSR_OPEN;
 	} else {
 		if (packet->key.sport != scratch->mark.client_port &&

@@ -2,6 +2,7 @@
 /* The hit path: a packet that has a flow, on the hooks where packets come in. */
 #pragma once
 
+#include "dsr_expired.h"
 #include "dsr_send.h"
 #include "flow_keep.h"
 #include "output.h"
@@ -74,8 +75,12 @@ static __always_inline int translate(struct __sk_buff *skb, struct packet *packe
 	}
 	if (flow->kind == FLOW_L2 && flow->mtu && output_too_big(skb, packet, flow->mtu))
 		return reject(skb, packet, REJECT_TOO_BIG, flow->mtu);
-	if (packet->ttl <= 1 && !output_by_stack(flow))
+	if (packet->ttl <= 1 && !output_by_stack(flow)) {
+		if (DSR_SENDS && CONFIG.dsr_dispatch &&
+		    (flow->flags & (FLOW_DSR_END | FLOW_DSR_ALIAS)) && !(flow->flags & FLOW_REPLY))
+			return dsr_expired(skb, packet, flow);
 		return reject(skb, packet, REJECT_TTL_EXPIRED, 0);
+	}
 	if (DSR_SENDS && CONFIG.dsr_dispatch &&
 	    (flow->flags & (FLOW_DSR | FLOW_REPLY)) == FLOW_DSR) {
 		const int sent = dsr_send(skb, packet, flow, ticked);

@@ -136,6 +136,34 @@ fn a_port_that_another_connection_had_before_is_free_again() {
     }
 }
 
+#[test]
+fn a_connection_that_was_evicted_is_not_taken_for_what_has_its_tuple_now() {
+    for family in FAMILIES {
+        for proto in [TCP, UDP, SCTP] {
+            let node = node();
+            let one = request(family, proto, 81);
+            let (packet, of_one) = dispatched(family, &one, 40001);
+            delivered(&node, &packet, &of_one);
+            let src = family.at(family.client, 40002).parse().unwrap();
+            let two = Packet { src, ..request(family, proto, 80) };
+            let (second, of_two) = dispatched(family, &two, 50001);
+            delivered(&node, &second, &of_two);
+
+            let table = &node.objects.maps().flows_new;
+            let entries = table.entries().unwrap();
+            let evicted = entries.iter().find(|(key, _)| key.sport.get() == 50001).unwrap();
+            table.remove(&evicted.0).unwrap();
+            let (again, _) = dispatched(family, &one, 50001);
+            assert_eq!(delivered(&node, &again, &of_one).src, packet.src);
+
+            let got = delivered(&node, &second, &of_two);
+            assert_eq!(got.src, second.src);
+            let answer = node.leave_ok(&got.answer(SYN | ACK));
+            assert_eq!((answer.src, answer.dst), (two.dst, two.src));
+        }
+    }
+}
+
 impl Node {
     /// Sends `packet` until it leaves without an option: the first of a tick has one.
     fn wire_plain(&self, packet: &Packet) -> Packet {

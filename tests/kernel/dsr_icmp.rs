@@ -4,10 +4,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use culvert::abi::Outcome;
+
 use super::dsr::{node, request, serve};
-use crate::support::dsr;
+use super::dsr_end::dispatched;
+use crate::support::dsr::{self, KEY};
 use crate::support::node::{FAMILIES, Family, Node, TC_REDIRECT};
-use crate::support::objects::{TCP, UDP};
+use crate::support::objects::{SCTP, TCP, UDP};
 use crate::support::packet::Packet;
 use crate::support::packet::icmp::IcmpError;
 
@@ -59,6 +62,39 @@ fn the_client_is_told_what_it_sent_and_an_mtu_with_room_for_the_option() {
             assert_told(&node, family, &request, &sent);
             // A node that never saw the packet goes by what the quote says.
             assert_told(&other, family, &request, &sent);
+        }
+    }
+}
+
+/// The backend's node must say that the TTL of `sent`, which is `request` to the client, has ended.
+#[track_caller]
+fn assert_expired(node: &Node, family: Family, request: &Packet, sent: &[u8]) {
+    let before = node.counted(Outcome::DropTtl);
+    let (action, frame) = node.raw("from_netdev", node.uplink, sent);
+    assert_eq!(action, TC_REDIRECT, "{:?}", node.outcomes());
+    let error = IcmpError::parse(&frame);
+    let exceeded = if family.v6 { (3, 0) } else { (11, 0) };
+    assert_eq!((error.kind, error.code), exceeded);
+    assert_eq!((error.src, error.dst), (request.dst.ip(), request.src.ip()));
+    assert_eq!(error.quoted, (request.src, request.dst));
+    assert_eq!(node.counted(Outcome::DropTtl), before + 1);
+}
+
+#[test]
+fn a_ttl_that_ends_at_the_backends_node_is_told_of_what_the_client_sent() {
+    for family in FAMILIES {
+        for proto in [TCP, UDP, SCTP] {
+            let node = node();
+            let request = request(family, proto, 80);
+            for port in [40001, 50001] {
+                // The second one comes from another port than before.
+                let (packet, mark) = dispatched(family, &request, port);
+                let packet = packet.ttl(1);
+                let marked = dsr::with_option(&packet, &dsr::option(&KEY, &packet, &mark));
+                assert_expired(&node, family, &request, &marked);
+                // Later ones have no option.
+                assert_expired(&node, family, &request, &packet.bytes());
+            }
         }
     }
 }
