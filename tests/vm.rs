@@ -42,7 +42,7 @@ struct Behaviour {
 fn behaves(kernel: &str, suite: &str, package: &str) {
     let start = Instant::now();
     let console = boot(kernel, suite, package);
-    let found = observed(&console);
+    let found = observed(kernel, &console);
     let expected = expected(kernel);
     print_matrix(kernel, &console, &found, start.elapsed().as_secs());
     assert_eq!(found, expected, "see tests/vm/{kernel}.txt and target/vm/{kernel}.log");
@@ -129,7 +129,7 @@ fn sections(console: &str) -> BTreeMap<String, Section> {
     found
 }
 
-fn observed(console: &BTreeMap<String, Section>) -> Behaviour {
+fn observed(kernel: &str, console: &BTreeMap<String, Section>) -> Behaviour {
     let section =
         |name| console.get(name).unwrap_or_else(|| panic!("the machine did not run `{name}`"));
     let mut behaviour = Behaviour { absent: absent(&section("probe").text), ..Default::default() };
@@ -138,7 +138,7 @@ fn observed(console: &BTreeMap<String, Section>) -> Behaviour {
         let summed_up = text.contains("test result: ");
         assert!(summed_up, "{name} broke off, status {status}:\n{}", tail(text));
         let ran: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("test ")).collect();
-        for selected in selection(name) {
+        for selected in selection(kernel, name) {
             let met = ran.iter().any(|test| test.contains(&selected));
             assert!(met, "no test of `{name}` is called `{selected}`, see tests/vm/selection");
         }
@@ -148,9 +148,10 @@ fn observed(console: &BTreeMap<String, Section>) -> Behaviour {
     behaviour
 }
 
-/// What `tests/vm/selection` says of a binary.
-fn selection(binary: &str) -> Vec<String> {
-    let text = fs::read_to_string(root().join("tests/vm/selection")).expect("the selection");
+/// What `tests/vm/selection` says of a binary on this kernel.
+fn selection(kernel: &str, binary: &str) -> Vec<String> {
+    let path = root().join(format!("target/vm/{kernel}.selection"));
+    let text = fs::read_to_string(path).expect("what tests/vm/boot selected");
     text.lines()
         .filter_map(|line| line.strip_prefix(binary)?.strip_prefix(' '))
         .map(str::to_owned)
