@@ -34,6 +34,7 @@ mod fuzz {
     mod judge;
     mod mss;
     mod packet;
+    mod quote;
     mod random;
     mod run;
     mod view;

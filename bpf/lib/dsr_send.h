@@ -254,8 +254,9 @@ static __always_inline int dsr_send(struct __sk_buff *skb, const struct packet *
 	/* The backend's node must be told once; to remind it, a smaller packet will do. */
 	if ((!flow->told || CONFIG.dsr_dispatch != DSR_OPTION) && !dsr_fits(skb, packet, flow))
 		return reject_send(skb, REJECT_TOO_BIG, dsr_mtu(packet, flow));
+	/* From a new port that the backend's node must be told. */
 	if (CONFIG.dsr_dispatch == DSR_OPTION && !CONFIG.dsr_plain_out &&
-	    dsr_unanswered(packet, flow))
+	    dsr_unanswered(packet, flow) && dsr_has_room(packet, !addr_is_v4(&packet->key.saddr)))
 		return dsr_send_anew(skb) ? verdict_drop(DROP_FLOWS_FULL) : dsr_send_first(skb);
 	decided = dsr_send_now(skb, ticked);
 	dsr_note(flow, &scratch->forward);

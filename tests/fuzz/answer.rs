@@ -2,7 +2,7 @@
 //! What a program may say to a packet's sender itself.
 
 use super::check::sums_up;
-use super::view::{ETHERNET, ICMP, ICMPV6, UDP, View};
+use super::view::{ETHERNET, ICMP, ICMPV6, UDP, View, fold, sum};
 
 const ARP: [u8; 2] = [0x08, 0x06];
 
@@ -32,7 +32,10 @@ pub fn is_answer(input: &[u8], output: &[u8]) -> bool {
         }
         _ if !checksums_right(&after) => false,
         (136, Some(135)) => true,
-        (kind, _) => is_error(kind, icmp[1], after.v6) && quotes(&before, &icmp[8..]),
+        (kind, _) => {
+            let from = after.src == before.dst;
+            from && is_error(kind, icmp[1], after.v6) && quotes(&before, &icmp[8..])
+        }
     }
 }
 
@@ -56,5 +59,12 @@ fn is_error(kind: u8, code: u8, v6: bool) -> bool {
 fn quotes(before: &View<'_>, quote: &[u8]) -> bool {
     let header = before.l4 - ETHERNET;
     let sure = header + if before.proto == UDP { 6 } else { 8 };
-    quote.len() >= sure && quote[..sure] == before.frame[ETHERNET..ETHERNET + sure]
+    let (Some(quote), Some(sent)) = (quote.get(..sure), before.frame.get(ETHERNET..)) else {
+        return false;
+    };
+    // The two forms of a zero checksum are one.
+    let sum_at = if before.v6 { 0..0 } else { 10..12 };
+    let differs = |at: &usize| quote[*at] != sent[*at] && !sum_at.contains(at);
+    let summed = before.v6 || fold(sum(&quote[..header])) == before.header_residue();
+    sent.len() >= sure && !(0..sure).any(|at| differs(&at)) && summed
 }

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use fastrand::Rng;
 
+use super::dsr::bare;
 use super::packet::{icmp_frame, packet};
 use super::random::{once_in, pick};
 use super::view::{ETHERNET, SCTP, TCP, UDP, View};
@@ -30,7 +31,7 @@ impl Builder {
         Self { dispatch: world.dispatch, frontends, recent: VecDeque::new() }
     }
 
-    /// A frame that came out translated: it may get an answer.
+    /// A frame that came out translated, with its option: it may get an answer.
     pub fn remember(&mut self, frame: &[u8]) {
         if self.recent.len() == RECENT {
             self.recent.pop_front();
@@ -73,8 +74,8 @@ impl Builder {
 
     /// The other side's answer to something that came out.
     fn answer(&self, rng: &mut Rng) -> Option<Vec<u8>> {
-        let frame = self.recent.get(rng.usize(..self.recent.len().max(1)))?;
-        let view = View::of(frame)?;
+        let frame = bare(self.recent.get(rng.usize(..self.recent.len().max(1)))?);
+        let view = View::of(&frame)?;
         let (source, destination) = view.ends();
         Some(packet(rng, destination, source, view.proto))
     }
@@ -83,6 +84,7 @@ impl Builder {
     fn error(&self, rng: &mut Rng, family: Family) -> Vec<u8> {
         let quoted = match self.recent.get(rng.usize(..self.recent.len().max(1))) {
             Some(frame) if !once_in(rng, 4) => frame.clone(),
+            _ if self.dispatch != Dispatch::Off && once_in(rng, 2) => self.dispatched(rng),
             _ => self.request(rng, family, Entry::FromNetdev),
         };
         let Some(view) = View::of(&quoted) else {

@@ -3,11 +3,12 @@
 
 use std::net::SocketAddr;
 
+use super::answer::is_answer;
 use super::check::same_rest;
-use super::dsr::{Carried, SIZES_V4, SIZES_V6, Wrapped, carried, strip};
+use super::dsr::{Carried, SIZES_V4, SIZES_V6, Wrapped, carried, readdress, strip};
 use super::judge::{How, Judge, NODE_PORTS};
 use super::mss;
-use super::view::{ETHERNET, Ends, View};
+use super::view::{ETHERNET, Ends, TCP, View};
 use super::world::{Dispatch, Entry, KEYS, is_node, ours};
 use crate::support::dsr::encapsulate;
 use crate::support::node::FAMILIES;
@@ -44,12 +45,13 @@ impl Judge {
             Carried::Wrong => Arrival::Refused("a wrong option was accepted"),
             Carried::Right(mark) => {
                 let frame = strip(input, mark.size);
-                let ends = View::of(&frame).map(|view| view.ends());
-                let proto = View::of(&frame).map_or(0, |view| view.proto);
-                let ends = ends.unwrap_or(view.ends());
-                let client = SocketAddr::new(ends.0.ip(), mark.client_port);
+                let client = SocketAddr::new(view.src, mark.client_port);
                 let answer = (mark.service, client);
-                self.note_answer(proto, (ends.1, ends.0), answer);
+                if let Some(view) = View::of(&frame) {
+                    let ends = view.ends();
+                    self.note_aside(&view, answer);
+                    self.note_answer(view.proto, (ends.1, ends.0), answer);
+                }
                 Arrival::Stripped(frame, answer)
             }
         }
@@ -67,9 +69,27 @@ impl Judge {
             _ => return Arrival::Itself,
         };
         let backend = SocketAddr::new(wrapped.to, port);
-        self.wrapped.insert((proto, ends, backend));
+        self.whole.entry((proto, ends)).or_default().insert(backend);
         self.note_answer(proto, (backend, ends.0), (ends.1, ends.0));
         Arrival::Unwrapped(wrapped)
+    }
+
+    /// Whether `output` answers what the sender of `input` has sent: a client knows nothing of the
+    /// backend that its packet was dispatched to.
+    pub(super) fn answered(&self, input: &[u8], how: How, output: &[u8]) -> bool {
+        let from = |(service, client): Ends| readdress(input, (client, service));
+        if let How::Marked(answer) = how {
+            return is_answer(&from(answer), output);
+        }
+        let view = View::of(input).filter(|view| how == How::Plain && view.has_ports());
+        let told = view.is_some_and(|view| {
+            let ((client, backend), proto) = (view.ends(), view.proto);
+            let back = (backend, client);
+            let known = self.known.get(&(proto, back)).into_iter().flatten();
+            let mut answers = known.filter(|to| self.answers.contains(&(proto, back, **to)));
+            answers.any(|answer| is_answer(&from(*answer), output))
+        });
+        told || is_answer(input, output)
     }
 
     /// Whether `address` is a frontend; a NodePort is one at any address, for it may be another
@@ -84,10 +104,61 @@ impl Judge {
 
     /// Whether what came in a packet may be translated so.
     pub(super) fn opens_wrapped(&mut self, proto: u8, old: Ends, new: Ends) -> Result<(), String> {
-        if !self.wrapped.contains(&(proto, old, new.1)) || new.0.ip() != old.0.ip() {
+        let told = self.whole.get(&(proto, old)).is_some_and(|told| told.contains(&new.1));
+        if !told || new.0.ip() != old.0.ip() {
             return Err(format!("what came in a packet for another went {new:?}"));
         }
         self.answers.insert((proto, (new.1, new.0), (old.1, old.0)));
+        Ok(())
+    }
+
+    /// Notes that `view`, whose answers go between `answer`, may go on as what the client sent:
+    /// another has its port, or it went so before. A connection that finds its port taken is dropped;
+    /// of datagrams it does not show what has their port.
+    fn note_aside(&mut self, view: &View<'_>, answer: Ends) {
+        let (proto, original) = (view.proto, (answer.1, answer.0));
+        let open = self.whole.contains_key(&(proto, original));
+        if view.opens() && (open || proto != TCP) {
+            self.whole.entry((proto, original)).or_default().insert(view.ends().1);
+        }
+    }
+
+    /// Notes that the packet `input` has come to its end here, maybe after it opened a flow.
+    pub(super) fn note_unseen(&mut self, input: &[u8], how: How) {
+        let Some(view) = View::of(input) else {
+            return;
+        };
+        let (service, client) = match how {
+            How::Marked(answer) => answer,
+            How::Wrapped => (view.ends().1, view.ends().0),
+            How::Plain | How::Told => return,
+        };
+        let backends = self.whole.get(&(view.proto, (client, service))).into_iter().flatten();
+        let unseen = backends.map(|backend| (view.proto, *backend, (service, client)));
+        self.unseen.extend(unseen);
+    }
+
+    /// Whether what came with an option, whose answers go between `answer`, may be translated so:
+    /// to the client's own port, from which it came before, or as what the client sent.
+    pub(super) fn opens_marked(
+        &mut self,
+        before: &View<'_>,
+        new: Ends,
+        answer: Ends,
+    ) -> Result<(), String> {
+        let (proto, old) = (before.proto, before.ends());
+        let original = (answer.1, answer.0);
+        if new == (answer.1, old.1) {
+            self.note_answer(proto, (new.1, new.0), answer);
+            self.note(proto, old, new);
+            return Ok(());
+        }
+        if before.opens() && new.1 != old.1 {
+            return Err(format!("opened for {}, and went {new:?}", old.1));
+        }
+        self.opens_wrapped(proto, original, new)?;
+        self.note_answer(proto, (new.1, new.0), answer);
+        self.note(proto, original, new);
         Ok(())
     }
 

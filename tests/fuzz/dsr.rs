@@ -140,13 +140,41 @@ pub fn strip(frame: &[u8], size: usize) -> Vec<u8> {
         out[20] = option[0];
         return out;
     }
+    out[ETHERNET] -= (size / 4) as u8;
+    keep_sum(frame, &mut out);
+    out
+}
+
+/// Makes the IPv4 header of `out` sum up as that of `frame`.
+fn keep_sum(frame: &[u8], out: &mut [u8]) {
     let header = |frame: &[u8]| ETHERNET..ETHERNET + usize::from(frame[ETHERNET] & 15) * 4;
     let before = fold(sum(&frame[header(frame)]));
-    out[ETHERNET] -= (size / 4) as u8;
     out[24..26].fill(0);
-    let without = fold(sum(&out[header(&out)]));
+    let without = fold(sum(&out[header(out)]));
     let check = fold(u32::from(before) + u32::from(!without));
     out[24..26].copy_from_slice(&if check == 0xffff { [0, 0] } else { check.to_be_bytes() });
+}
+
+/// `frame`, which has ports, between other ends. Its L4 checksum is left as it is.
+pub fn readdress(frame: &[u8], ends: Ends) -> Vec<u8> {
+    let mut out = frame.to_vec();
+    let Some(view) = View::of(frame) else {
+        return out;
+    };
+    out[view.l4..view.l4 + 2].copy_from_slice(&ends.0.port().to_be_bytes());
+    out[view.l4 + 2..view.l4 + 4].copy_from_slice(&ends.1.port().to_be_bytes());
+    match (ends.0.ip(), ends.1.ip()) {
+        (IpAddr::V4(source), IpAddr::V4(target)) => {
+            out[26..30].copy_from_slice(&source.octets());
+            out[30..34].copy_from_slice(&target.octets());
+            keep_sum(frame, &mut out);
+        }
+        (IpAddr::V6(source), IpAddr::V6(target)) => {
+            out[22..38].copy_from_slice(&source.octets());
+            out[38..54].copy_from_slice(&target.octets());
+        }
+        _ => {}
+    }
     out
 }
 

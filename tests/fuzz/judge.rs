@@ -5,10 +5,9 @@ use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
-use super::answer::is_answer;
 use super::check::same_rest;
 use super::dispatch::Arrival;
-use super::view::{ETHERNET, Ends, ICMP, ICMPV6, SCTP, View};
+use super::view::{Ends, ICMP, ICMPV6, SCTP, View};
 use super::world::{Dispatch, Entry, NODE_MAC, Served, ours};
 use crate::support::node::{FAMILIES, TC_DROP, TC_NEXT, TC_REDIRECT};
 
@@ -51,15 +50,16 @@ pub struct Judge {
     pub(super) dispatch: Dispatch,
     pub(super) frontends: HashMap<(SocketAddr, u8), Served>,
     /// Tuple to tuple, for all translations that were right when they were made, in both directions.
-    known: HashMap<(u8, Ends), HashSet<Ends>>,
+    pub(super) known: HashMap<(u8, Ends), HashSet<Ends>>,
     /// The addresses of the same, for later fragments.
     addresses: HashSet<(u8, [IpAddr; 4])>,
     /// Translations whose backends answer by themselves, and those of such answers.
     pub(super) direct: HashSet<(u8, Ends, Ends)>,
     pub(super) answers: HashSet<(u8, Ends, Ends)>,
-    /// What came in packets, and for which backends.
-    pub(super) wrapped: HashSet<(u8, Ends, SocketAddr)>,
-    /// Of what left in a packet the port that the flow has towards the backend is never seen.
+    /// What the backends' node has made of dispatched packets, and for which backends.
+    pub(super) whole: HashMap<(u8, Ends), HashSet<SocketAddr>>,
+    /// The port that a flow has towards the backend is never seen where its packets left in others,
+    /// and not yet where they came to their end here.
     pub(super) unseen: HashSet<(u8, SocketAddr, Ends)>,
 }
 
@@ -72,7 +72,7 @@ impl Judge {
             addresses: HashSet::new(),
             direct: HashSet::new(),
             answers: HashSet::new(),
-            wrapped: HashSet::new(),
+            whole: HashMap::new(),
             unseen: HashSet::new(),
         }
     }
@@ -101,17 +101,22 @@ impl Judge {
             Entry::FromNetdev => self.arrival(input),
             _ => Arrival::Itself,
         };
-        if action == TC_DROP {
-            return Ok(Fate::Dropped);
-        }
         let (input, how, taken) = match &arrival {
             Arrival::Itself => (input, How::Plain, false),
+            Arrival::Refused(_) if action == TC_DROP => return Ok(Fate::Dropped),
             Arrival::Refused(why) => return Err((*why).to_owned()),
             Arrival::Stripped(frame, answer) => (frame.as_slice(), How::Marked(*answer), true),
             Arrival::Unwrapped(wrapped) => (wrapped.inner.as_slice(), How::Wrapped, true),
         };
-        let fate = self.onward(entry, input, how, action, output)?;
-        Ok(if taken && fate != Fate::Answered { Fate::Accepted } else { fate })
+        let fate = match action {
+            TC_DROP => Fate::Dropped,
+            _ => self.onward(entry, input, how, action, output)?,
+        };
+        let ended = matches!(fate, Fate::Dropped | Fate::Answered);
+        if ended {
+            self.note_unseen(input, how);
+        }
+        Ok(if taken && !ended { Fate::Accepted } else { fate })
     }
 
     /// What became of a packet that is as it is after direct server return has been taken out.
@@ -128,7 +133,7 @@ impl Judge {
             TC_NEXT | TC_REDIRECT => {}
             other => return Err(format!("unknown action {other}")),
         }
-        if action == TC_REDIRECT && is_answer(input, output) {
+        if action == TC_REDIRECT && self.answered(input, how, output) {
             return Ok(Fate::Answered);
         }
         let (Some(before), Some(after)) = (View::of(input), View::of(output)) else {
@@ -136,7 +141,7 @@ impl Judge {
         };
         let same = before.ends() == after.ends() && before.rest() == after.rest();
         if matches!(before.proto, ICMP | ICMPV6) && !same {
-            return self.error(&before, &after).map(|()| Fate::ErrorTranslated);
+            return self.error(entry, &before, &after).map(|()| Fate::ErrorTranslated);
         }
         if entry == Entry::FromNetdev && self.dispatched(&before, output)? {
             return Ok(Fate::Dispatched);
@@ -164,6 +169,9 @@ impl Judge {
             let known = before.fragment && self.addresses.contains(&(proto, addresses));
             return if known { Ok(()) } else { Err("translated without ports".to_owned()) };
         }
+        if let How::Marked(answer) = how {
+            return self.opens_marked(before, new, answer);
+        }
         if self.knows(proto, old, new) {
             let tells = self.dispatch != Dispatch::Ipip || before.fragment || how == How::Told;
             let direct = entry == Entry::FromNetdev && self.is_direct(proto, old, new);
@@ -172,10 +180,6 @@ impl Judge {
         }
         match how {
             How::Wrapped => self.opens_wrapped(proto, old, new)?,
-            // Two LB nodes have used one port.
-            How::Marked(answer) if old.1 == new.1 && old.0.ip() == new.0.ip() => {
-                self.note_answer(proto, (new.1, new.0), answer);
-            }
             _ => self.opens(entry, before, new, how)?,
         }
         self.note(proto, old, new);
@@ -249,37 +253,6 @@ impl Judge {
     pub(super) fn note(&mut self, proto: u8, old: Ends, new: Ends) {
         self.known.entry((proto, old)).or_default().insert(new);
         self.addresses.insert((proto, [old.0.ip(), old.1.ip(), new.0.ip(), new.1.ip()]));
-    }
-
-    /// An ICMP error about a translated packet: the quote becomes what its sender sent.
-    fn error(&self, before: &View<'_>, after: &View<'_>) -> Result<(), String> {
-        let quote = |view: &View<'_>| {
-            let mut frame = view.frame[..ETHERNET].to_vec();
-            frame.extend(view.frame.get(view.l4 + 8..)?);
-            Some(frame)
-        };
-        let (Some(old), Some(new)) = (quote(before), quote(after)) else {
-            return Err("an error without a quote was translated".to_owned());
-        };
-        let (Some(old), Some(new)) = (View::of(&old), View::of(&new)) else {
-            return Err("an error with a broken quote was translated".to_owned());
-        };
-        // The quoted packet is on its way out: undo what was done to it.
-        let undone = (new.ends().1, new.ends().0);
-        let made = (old.ends().1, old.ends().0);
-        if !self.knows(old.proto, made, undone) {
-            return Err(format!("the quote {made:?} became {undone:?}, which nobody sent"));
-        }
-        if after.dst != new.src {
-            return Err("the error does not go to whom it quotes".to_owned());
-        }
-        if before.residue() != after.residue() {
-            return Err("the ICMP checksum does not fit".to_owned());
-        }
-        if before.header_residue() != after.header_residue() {
-            return Err("the IPv4 header checksum does not fit".to_owned());
-        }
-        Ok(())
     }
 }
 

@@ -7,7 +7,6 @@ use fastrand::Rng;
 
 use super::build::{Builder, least};
 use super::driver::untag;
-use super::dsr::bare;
 use super::judge::{Fate, Judge};
 use super::random::{once_in, packets, pick, seed};
 use super::world::{Dispatch, Entry, Wire, World};
@@ -53,7 +52,7 @@ impl<'a> Run<'a> {
         let fate = self.judge.judge_driver(wire, frame, action, &out);
         let fate = self.note(Entry::Driver, fate, frame, action, &out);
         if fate != Fate::Up {
-            self.builder.remember(&bare(&untag(&out).1));
+            self.builder.remember(&untag(&out).1);
             return;
         }
         let (tags, plain) = untag(frame);
@@ -68,8 +67,7 @@ impl<'a> Run<'a> {
         let (action, out) = self.world.node.raw_inside(entry.program(), ifindex, frame);
         let fate = self.judge.judge(entry, frame, action, &out);
         match self.note(entry, fate, frame, action, &out) {
-            Fate::Translated | Fate::Accepted => self.builder.remember(&out),
-            Fate::Dispatched => self.builder.remember(&bare(&out)),
+            Fate::Translated | Fate::Accepted | Fate::Dispatched => self.builder.remember(&out),
             _ => {}
         }
     }

@@ -104,6 +104,12 @@ impl<'a> View<'a> {
         (SocketAddr::new(self.src, port(0)), SocketAddr::new(self.dst, port(2)))
     }
 
+    /// Whether the packet may begin something new: anything but what a TCP connection has later.
+    pub fn opens(&self) -> bool {
+        let flags = self.frame.get(self.l4 + 13).copied().unwrap_or(0);
+        self.proto != TCP || flags & 0x12 == 0x02
+    }
+
     /// Offset of the L4 checksum, where the frame has it whole.
     pub fn checksum_at(&self) -> Option<usize> {
         let at = self.l4

@@ -8,7 +8,7 @@ use super::dsr::{marked, node, request, serve};
 use super::dsr_end::dispatched;
 use super::host::flows;
 use crate::support::dsr::{self, KEY, Mark};
-use crate::support::node::{FAMILIES, Node, TC_REDIRECT};
+use crate::support::node::{FAMILIES, Node, TC_REDIRECT, V4, ip};
 use crate::support::objects::{SCTP, TCP, UDP};
 use crate::support::packet::{ACK, Packet, SYN};
 
@@ -95,6 +95,25 @@ fn a_syn_that_nobody_answers_comes_again_from_another_port() {
         assert_eq!(marked(&node, &ack).0.src, sent.src);
         assert_eq!(node.wire_plain(&ack).src, sent.src);
     }
+}
+
+#[test]
+fn a_syn_without_room_for_the_option_keeps_its_port() {
+    let node = node();
+    let backend = V4.at(V4.remote, 8080);
+    let _service = serve(&node, &V4.at(V4.vip, 80), TCP, &[&backend]);
+    let syn = request(V4, TCP, 80);
+    marked(&node, &syn);
+    // In a later tick it would come from another port.
+    let table = &node.objects.maps().flows_new;
+    let entries = table.entries().unwrap();
+    let (key, mut flow) = entries.into_iter().find(|(key, _)| key.daddr == ip(V4.vip)).unwrap();
+    flow.created = flow.created.wrapping_sub(1);
+    table.set(&key, &flow).unwrap();
+    let frame = dsr::insert(&syn.bytes(), &[1; 28]);
+    let (action, sent) = node.raw("from_netdev", node.uplink, &frame);
+    assert_eq!(action, TC_REDIRECT);
+    assert_eq!(sent[14 + 48..][..2], syn.src.port().to_be_bytes());
 }
 
 #[test]
