@@ -11,11 +11,11 @@ const SERVICES: usize = 60;
 const ENDPOINTS: usize = 100;
 /// As long as the queue of freed targets grows, which ends at 16,384, and the first names are let go.
 const WARM_UP: usize = 8;
-/// Replaces 48,000 endpoints and 480 services with names of their own.
-const ROUNDS: usize = 8;
-/// One word kept for each endpoint that was replaced is more. Names that nobody uses
-/// any more are let go a thousand at a time.
-const SLACK: f64 = 256.0 * 1024.0;
+/// Replaces 72,000 endpoints and 720 services with names of their own.
+const ROUNDS: usize = 12;
+/// One word kept for each endpoint that was replaced is more. Names that nobody uses any more are let
+/// go a thousand at a time, and the queue of freed targets doubles its room where a batch is large.
+const SLACK: f64 = 512.0 * 1024.0;
 
 const HEAP: &str = "culvert_heap_bytes";
 const PENDING: &str = "culvert_sync_pending";

@@ -51,6 +51,8 @@ pub struct World {
     outage_max: usize,
     pub asked: usize,
     pub failures: Vec<String>,
+    /// Datagrams without an answer, where the next one had it.
+    pub lost: Vec<String>,
 }
 
 impl World {
@@ -105,6 +107,7 @@ impl World {
             outage_max: (length.as_secs() / 10 / PACE.as_secs()) as usize,
             asked: 0,
             failures: Vec::new(),
+            lost: Vec::new(),
             stage,
         }
     }
