@@ -18,7 +18,6 @@ mod insn;
 mod net;
 #[path = "packets/path.rs"]
 mod path;
-#[allow(clippy::unwrap_used)] // It is the tests' own.
 #[path = "../tests/support/pins.rs"]
 #[expect(dead_code, reason = "shared with the kernel tests, which need more of it")]
 mod pins;

@@ -33,11 +33,11 @@ int from_overlay(struct __sk_buff *skb)
 	int decided;
 
 	output_forget(skb);
-	/* The inner MAC address is the LB node's: without this the stack would not take it. */
-	if (CONFIG.dsr_dispatch && bpf_skb_change_type(skb, PACKET_HOST))
-		return report(skb, &packet, HOOK_FROM_OVERLAY, verdict_drop(DROP_REWRITE));
 	if (!CONFIG.dsr_dispatch)
 		decided = verdict(OUTCOME_STACK, TC_ACT_UNSPEC);
+	/* The inner MAC address is the LB node's: without this the stack would not take it. */
+	else if (bpf_skb_change_type(skb, PACKET_HOST))
+		decided = verdict_drop(DROP_REWRITE);
 	else if (skb->protocol == bpf_htons(ETH_P_IP))
 		decided = enter_tunnelled(skb, &packet, false);
 	else if (skb->protocol == bpf_htons(ETH_P_IPV6))

@@ -2,7 +2,6 @@
 //! A node to measure on: its own network namespace, two pods, a neighbour node, three services, and
 //! the real programs loaded over real maps. Removed when dropped.
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -95,7 +94,9 @@ impl World {
         let datapath = Datapath::open(Options {
             config: config(dispatch),
             map_sizes: Default::default(),
-            programs_off: unused_programs(),
+            // Those that no path meets: the verifier takes its time for each.
+            programs_off: pins::all_programs_but(&["from_netdev", "from_container", "xdp_entry"])
+                .collect(),
             ..root.options()
         })?;
         let program = |name: &str| -> Result<OwnedFd> {
@@ -203,14 +204,6 @@ impl World {
         maps.uplinks.set(&self.uplink, &uplink)?;
         set_active(maps, SNAT_TARGET)
     }
-}
-
-/// Those that no path meets: the verifier takes its time for each.
-fn unused_programs() -> BTreeSet<String> {
-    let used = ["from_netdev", "from_container", "xdp_entry"];
-    let table = include_str!("../../tests/verified_insns.tsv").lines();
-    let names = table.filter_map(|line| line.split('\t').next());
-    names.filter(|name| !used.contains(name)).map(str::to_owned).collect()
 }
 
 /// Service and target share their number. The backends are one address, on ports from 8080 on.

@@ -5,53 +5,57 @@
 #include "dsr_accept.h"
 #include "dsr_geneve.h"
 
+/* Whether @option, of which @size bytes came, is ours and as long as it says. */
+static __always_inline bool dsr_tunnel_is_ours(const struct dsr_geneve_option *option, long size)
+{
+	return size >= (long)sizeof(*option) && option->type == DSR_GENEVE_TYPE &&
+	       option->class == bpf_htons(DSR_GENEVE_CLASS) &&
+	       sizeof(*option) + option->words * 4 == size;
+}
+
+/*
+ * Judges scratch->mark, which has what the plain form says, by an option of @size bytes, @whole
+ * with its tag. Returns 0 or the drop reason.
+ */
+static __always_inline int dsr_tunnel_judge(struct scratch *scratch, long size, const long whole,
+					    __be16 client_port, const __u8 *tag, const bool v6)
+{
+	struct dsr_mark *mark = &scratch->mark;
+
+	mark->client_port = scratch->packet.key.sport;
+	if (size == whole - DSR_GENEVE_TAG)
+		return CONFIG.dsr_plain_in ? 0 : DROP_DSR_TAG;
+	if (size != whole)
+		return DROP_DSR_MALFORMED;
+	mark->client_port = client_port;
+	return dsr_genuine(&scratch->packet.key, mark, tag, DSR_GENEVE_TAG, v6) ? 0 : DROP_DSR_TAG;
+}
+
 /* Reads the tunnel option of scratch->packet into scratch->mark. Returns 0 or the drop reason. */
 static __always_inline int dsr_tunnel_v4(struct __sk_buff *skb, struct scratch *scratch)
 {
-	struct dsr_mark *mark = &scratch->mark;
 	struct dsr_geneve_v4 option = {};
-	long size;
+	const long size = bpf_skb_get_tunnel_opt(skb, &option, sizeof(option));
 
-	size = bpf_skb_get_tunnel_opt(skb, &option, sizeof(option));
-	if (size < (long)sizeof(option.option) || option.option.type != DSR_GENEVE_TYPE ||
-	    option.option.class != bpf_htons(DSR_GENEVE_CLASS) ||
-	    sizeof(option.option) + option.option.words * 4 != size)
+	if (!dsr_tunnel_is_ours(&option.option, size))
 		return DROP_DSR_MALFORMED;
-	addr_set_v4(&mark->vip, option.vip);
-	mark->port = option.port;
-	mark->client_port = scratch->packet.key.sport;
-	if (size == sizeof(option) - DSR_GENEVE_TAG)
-		return CONFIG.dsr_plain_in ? 0 : DROP_DSR_TAG;
-	if (size != sizeof(option))
-		return DROP_DSR_MALFORMED;
-	mark->client_port = option.client_port;
-	return dsr_genuine(&scratch->packet.key, mark, option.tag, sizeof(option.tag), false)
-		       ? 0
-		       : DROP_DSR_TAG;
+	addr_set_v4(&scratch->mark.vip, option.vip);
+	scratch->mark.port = option.port;
+	return dsr_tunnel_judge(scratch, size, sizeof(option), option.client_port, option.tag,
+				false);
 }
 
 static __always_inline int dsr_tunnel_v6(struct __sk_buff *skb, struct scratch *scratch)
 {
-	struct dsr_mark *mark = &scratch->mark;
 	struct dsr_geneve_v6 option = {};
-	long size;
+	const long size = bpf_skb_get_tunnel_opt(skb, &option, sizeof(option));
 
-	size = bpf_skb_get_tunnel_opt(skb, &option, sizeof(option));
-	if (size < (long)sizeof(option.option) || option.option.type != DSR_GENEVE_TYPE ||
-	    option.option.class != bpf_htons(DSR_GENEVE_CLASS) ||
-	    sizeof(option.option) + option.option.words * 4 != size)
+	if (!dsr_tunnel_is_ours(&option.option, size))
 		return DROP_DSR_MALFORMED;
-	addr_set_v6(&mark->vip, option.vip);
-	mark->port = option.port;
-	mark->client_port = scratch->packet.key.sport;
-	if (size == sizeof(option) - DSR_GENEVE_TAG)
-		return CONFIG.dsr_plain_in ? 0 : DROP_DSR_TAG;
-	if (size != sizeof(option))
-		return DROP_DSR_MALFORMED;
-	mark->client_port = option.client_port;
-	return dsr_genuine(&scratch->packet.key, mark, option.tag, sizeof(option.tag), true)
-		       ? 0
-		       : DROP_DSR_TAG;
+	addr_set_v6(&scratch->mark.vip, option.vip);
+	scratch->mark.port = option.port;
+	return dsr_tunnel_judge(scratch, size, sizeof(option), option.client_port, option.tag,
+				true);
 }
 
 /*
