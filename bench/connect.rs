@@ -18,6 +18,7 @@ use nix::unistd::Pid;
 #[expect(dead_code, reason = "shared with the kernel tests, of which this needs a part")]
 mod support {
     pub mod cgroup;
+    pub mod interrupt;
     pub mod netns;
     pub mod objects;
     pub mod pins;

@@ -9,6 +9,7 @@
 mod support {
     pub mod cgroup;
     pub mod dsr;
+    pub mod interrupt;
     pub mod netns;
     pub mod node;
     pub mod objects;

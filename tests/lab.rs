@@ -15,6 +15,7 @@ mod client;
 mod support {
     #[expect(dead_code, reason = "shared with the source tests, of which this needs a part")]
     pub mod apiserver;
+    pub mod interrupt;
     #[expect(dead_code, reason = "shared with the kernel tests")]
     pub mod pins;
 }

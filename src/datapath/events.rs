@@ -60,7 +60,9 @@ impl Events {
             };
             let _ = ready.send(Ok(()));
             while !done.is_closed() {
-                if let Err(error) = ring.poll(POLL) {
+                if let Err(error) = ring.poll(POLL)
+                    && error.kind() != libbpf_rs::ErrorKind::Interrupted
+                {
                     tracing::warn!(%error, "cannot read the event ring");
                     thread::sleep(POLL);
                 }

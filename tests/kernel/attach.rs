@@ -13,6 +13,7 @@ use culvert::datapath::{Datapath, Maps, Mechanism, Options, XdpMode, attach, pro
 use libbpf_rs::query::LinkTypeInfo;
 use nix::net::if_::if_nametoindex;
 
+use crate::support::interrupt::uninterrupted;
 use crate::support::netns::NetNs;
 use crate::support::pins::PinRoot;
 
@@ -227,9 +228,10 @@ impl Wire {
         client.set_read_timeout(timeout).unwrap();
         let mut buffer = [0; 16];
         client.send_to(b"ping", server.local_addr().unwrap()).unwrap();
-        let (length, from) = server.recv_from(&mut buffer).expect("the request was lost");
+        let (length, from) =
+            uninterrupted(|| server.recv_from(&mut buffer)).expect("the request was lost");
         server.send_to(&buffer[..length], from).unwrap();
-        client.recv_from(&mut buffer).expect("the reply was lost");
+        uninterrupted(|| client.recv_from(&mut buffer)).expect("the reply was lost");
     }
 
     /// Packets that came in on the node's device, as the device counts them.

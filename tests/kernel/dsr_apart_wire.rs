@@ -11,6 +11,7 @@ use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage}
 use super::dsr_wires::Wires;
 use super::fragments_wire::{LENGTH, receive, send_reversed, udp_socket};
 use super::wire::{WAIT, at, pattern};
+use crate::support::interrupt::uninterrupted;
 use crate::support::node::{FAMILIES, Family};
 use crate::support::objects::{TCP, UDP};
 use crate::support::packet::{Packet, udp};
@@ -32,9 +33,11 @@ fn twins(wires: &Wires, family: Family, dispatch: DsrDispatch) {
     for to in services.iter().chain(&services) {
         let mut buffer = [0; 64];
         client.send_to(b"twin", to).unwrap();
-        let (length, from) = server.recv_from(&mut buffer).expect("the request was lost");
+        let (length, from) =
+            uninterrupted(|| server.recv_from(&mut buffer)).expect("the request was lost");
         server.send_to(&buffer[..length], from).unwrap();
-        let (_, answered) = client.recv_from(&mut buffer).expect("the answer was lost");
+        let (_, answered) =
+            uninterrupted(|| client.recv_from(&mut buffer)).expect("the answer was lost");
         assert_eq!(answered, *to);
         seen.push(from);
         wires.forget();

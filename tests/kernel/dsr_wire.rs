@@ -8,6 +8,7 @@ use culvert::abi::DsrDispatch;
 
 use super::dsr_wires::Wires;
 use super::wire::{WAIT, at, pattern};
+use crate::support::interrupt::uninterrupted;
 use crate::support::node::{FAMILIES, Family};
 use crate::support::objects::{TCP, UDP};
 
@@ -56,10 +57,11 @@ impl Wires {
         for round in 0_u64..50 {
             let mut buffer = [0; 64];
             client.send(&round.to_ne_bytes()).unwrap();
-            let (length, from) = server.recv_from(&mut buffer).expect("the request was lost");
+            let (length, from) =
+                uninterrupted(|| server.recv_from(&mut buffer)).expect("the request was lost");
             self.assert_seen(family, from, client.local_addr().unwrap());
             server.send_to(&buffer[..length], from).unwrap();
-            let length = client.recv(&mut buffer).expect("the answer was lost");
+            let length = uninterrupted(|| client.recv(&mut buffer)).expect("the answer was lost");
             assert_eq!(buffer[..length], round.to_ne_bytes());
             if round == 25 && self.direct {
                 self.forget();

@@ -11,6 +11,7 @@ use nix::sys::time::{TimeVal, TimeValLike as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use super::wire::{NODE_PORT, WAIT, Wires, at, node_port, pattern};
+use crate::support::interrupt::uninterrupted;
 use crate::support::netns::NetNs;
 use crate::support::node::{FAMILIES, Family};
 use crate::support::objects::{Frontend, UDP};
@@ -51,7 +52,7 @@ pub(super) fn send_reversed(ns: &NetNs, family: Family, packet: &Packet) {
 #[track_caller]
 pub(super) fn receive(socket: &UdpSocket, content: &[u8]) -> SocketAddr {
     let mut buffer = vec![0; 2 * LENGTH];
-    let (length, from) = socket.recv_from(&mut buffer).unwrap();
+    let (length, from) = uninterrupted(|| socket.recv_from(&mut buffer)).unwrap();
     assert!(buffer[..length] == *content, "{length} bytes");
     from
 }

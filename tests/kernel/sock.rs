@@ -8,6 +8,7 @@ use culvert::abi::{
     OWNED_LOOPBACK, OWNED_NODEPORT, Outcome, SERVICE_HAS_ENDPOINTS, ServiceKind, SlotRange,
 };
 
+use crate::support::interrupt::uninterrupted;
 use crate::support::objects::{Frontend, TCP, UDP};
 use crate::support::sockets::{SocketNode, namespace, receiver, udp};
 
@@ -43,7 +44,7 @@ fn connected_udp_reaches_the_backend_and_sees_the_service() {
             let (_, from) = receiver(&[&server]);
             server.send_to(b"answer", from).unwrap();
             let mut buffer = [0; 64];
-            assert_eq!(client.recv_from(&mut buffer).unwrap(), (6, addr(vip)));
+            assert_eq!(uninterrupted(|| client.recv_from(&mut buffer)).unwrap(), (6, addr(vip)));
             assert_eq!(client.peer_addr().unwrap(), addr(vip));
         });
     }
@@ -66,7 +67,7 @@ fn an_ipv6_socket_reaches_an_ipv4_service_by_its_mapped_address() {
         client.send(b"question").unwrap();
         let (_, from) = receiver(&[&server]);
         server.send_to(b"answer", from).unwrap();
-        assert_eq!(client.recv_from(&mut [0; 64]).unwrap().1, addr(mapped));
+        assert_eq!(uninterrupted(|| client.recv_from(&mut [0; 64])).unwrap().1, addr(mapped));
         assert_eq!(client.peer_addr().unwrap(), addr(mapped));
     });
 }

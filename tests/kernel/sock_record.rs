@@ -7,6 +7,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use culvert::abi::TargetStatus;
 use culvert::datapath::sockets::{Method, SocketDestroyer};
 
+use crate::support::interrupt::uninterrupted;
 use crate::support::objects::{Frontend, TCP, Target, UDP};
 use crate::support::sockets::{SocketNode, receiver, udp};
 
@@ -90,7 +91,7 @@ fn a_socket_connected_to_the_pod_itself_afterwards_shows_the_pod() {
         client.send(b"question").unwrap();
         let (_, from) = receiver(&[&server]);
         server.send_to(b"answer", from).unwrap();
-        assert_eq!(client.recv_from(&mut [0; 64]).unwrap().1, addr(BACKEND));
+        assert_eq!(uninterrupted(|| client.recv_from(&mut [0; 64])).unwrap().1, addr(BACKEND));
     });
 }
 

@@ -10,6 +10,7 @@ use culvert::abi::{Endpoint, OWNED_NODEPORT, Settings, Uplink, VIP_CLUSTER_IP, V
 use culvert::datapath::Datapath;
 use nix::net::if_::if_nametoindex;
 
+use crate::support::interrupt::uninterrupted;
 use crate::support::netns::NetNs;
 use crate::support::node::{FAMILIES, Family, ip};
 use crate::support::objects::{Frontend, Objects, TCP, UDP};
@@ -203,7 +204,7 @@ fn nobodys_service_refuses_client_and_pod_at_once() {
             socket.set_read_timeout(WAIT).unwrap();
             socket.connect(front).unwrap();
             socket.send(b"anybody?").unwrap();
-            let refused = socket.recv(&mut [0; 8]).unwrap_err();
+            let refused = uninterrupted(|| socket.recv(&mut [0; 8])).unwrap_err();
             assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused, "{refused}");
         }
     }

@@ -13,6 +13,7 @@ use culvert::datapath::{Datapath, XdpMode, attach};
 use nix::net::if_::if_nametoindex;
 
 use super::wire::mac;
+use crate::support::interrupt::uninterrupted;
 use crate::support::netns::NetNs;
 use crate::support::pins::PinRoot;
 
@@ -74,7 +75,7 @@ impl Node {
         server.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let client = self.peer.run(|| UdpSocket::bind("10.9.0.1:0")).unwrap();
         client.send_to(&vec![7; length], server.local_addr().unwrap()).unwrap();
-        assert_eq!(server.recv(&mut [0; 9000]).expect("it was lost"), length);
+        assert_eq!(uninterrupted(|| server.recv(&mut [0; 9000])).expect("it was lost"), length);
     }
 
     fn ethtool(&self, settings: &str) {

@@ -12,6 +12,7 @@ use nix::net::if_::if_nametoindex;
 
 use super::host::{NODE_PORT, node_port};
 use super::wire::{at, mac};
+use crate::support::interrupt::uninterrupted;
 use crate::support::netns::NetNs;
 use crate::support::node::{FAMILIES, ip};
 use crate::support::objects::{Objects, TCP, UDP};
@@ -197,9 +198,11 @@ fn datagrams_are_finished_in_the_driver_both_ways() {
             for round in 0..ROUNDS {
                 let mut buffer = [0; 64];
                 client.send(&round.to_ne_bytes()).unwrap();
-                let (length, from) = server.recv_from(&mut buffer).expect("the request was lost");
+                let (length, from) =
+                    uninterrupted(|| server.recv_from(&mut buffer)).expect("the request was lost");
                 server.send_to(&buffer[..length], from).unwrap();
-                let length = client.recv(&mut buffer).expect("the answer was lost");
+                let length =
+                    uninterrupted(|| client.recv(&mut buffer)).expect("the answer was lost");
                 assert_eq!(buffer[..length], round.to_ne_bytes());
             }
             // In each tick the first of each way goes up; so does what opens the flow.

@@ -8,6 +8,9 @@
 #[expect(dead_code, reason = "shared with the lab tests, of which this needs a part")]
 mod lab;
 
+#[path = "../support/interrupt.rs"]
+mod interrupt;
+
 mod demo;
 mod helper;
 mod session;

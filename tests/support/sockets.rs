@@ -13,6 +13,7 @@ use culvert::datapath::host;
 use libbpf_rs::Link;
 
 use super::cgroup::Cgroup;
+use super::interrupt::uninterrupted;
 use super::netns::NetNs;
 use super::objects::Objects;
 
@@ -151,5 +152,5 @@ pub fn receiver(servers: &[&UdpSocket]) -> (usize, SocketAddr) {
 /// Whom `client` sees as the sender of the datagram that `server` sends it.
 pub fn sender_seen(server: &UdpSocket, client: &UdpSocket, to: SocketAddr) -> SocketAddr {
     server.send_to(b"reply", to).unwrap();
-    client.recv_from(&mut [0; 64]).unwrap().1
+    uninterrupted(|| client.recv_from(&mut [0; 64])).unwrap().1
 }

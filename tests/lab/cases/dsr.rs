@@ -11,6 +11,7 @@ use super::stage::{Stage, eventually, ip, status};
 use crate::client::Outcome;
 use crate::lab::cluster::node_ip;
 use crate::lab::manifest::{SERVICE_PORT, Service};
+use crate::support::interrupt::uninterrupted;
 
 const KEY: &str = "00112233445566778899aabbccddeeff\n";
 
@@ -207,8 +208,8 @@ fn one_client_port_reaches_one_backend_through_two_addresses() {
             for to in to.iter().chain(&to) {
                 socket.send_to(b"twin", to).unwrap();
                 let mut buffer = [0; 256];
-                let (length, from) =
-                    socket.recv_from(&mut buffer).unwrap_or_else(|e| panic!("{to}: {e}"));
+                let (length, from) = uninterrupted(|| socket.recv_from(&mut buffer))
+                    .unwrap_or_else(|e| panic!("{to}: {e}"));
                 assert_eq!(from, *to, "{dispatch}: the answer comes from whom was asked");
                 assert!(buffer[..length].starts_with(b"far "));
             }

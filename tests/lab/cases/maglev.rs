@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::dsr::{addresses, service};
 use super::stage::{Stage, ip, serving};
+use crate::support::interrupt::uninterrupted;
 
 /// Client ports: enough that a choice by chance would not agree on all of them.
 const PORTS: std::ops::Range<u16> = 42000..42024;
@@ -17,7 +18,8 @@ fn answering(stage: &Stage, port: u16, to: SocketAddr) -> String {
     socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     socket.send_to(b"who", to).unwrap();
     let mut buffer = [0; 256];
-    let (length, _) = socket.recv_from(&mut buffer).unwrap_or_else(|e| panic!("{to}: {e}"));
+    let (length, _) =
+        uninterrupted(|| socket.recv_from(&mut buffer)).unwrap_or_else(|e| panic!("{to}: {e}"));
     let answer = String::from_utf8_lossy(&buffer[..length]).into_owned();
     answer.split(' ').next().unwrap().to_owned()
 }

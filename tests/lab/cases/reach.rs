@@ -8,6 +8,7 @@ use crate::client::Outcome;
 use crate::lab::cluster::node_ip;
 use crate::lab::manifest::{SERVICE_PORT, Service};
 use crate::lab::place::Place;
+use crate::support::interrupt::uninterrupted;
 
 const PROTOCOLS: [&str; 3] = ["tcp", "udp", "udp-unconnected"];
 
@@ -134,8 +135,8 @@ fn one_client_port_reaches_one_backend_through_two_addresses() {
             let to = SocketAddr::new(service.ingress[usize::from(v6)], SERVICE_PORT);
             socket.send_to(b"twin", to).unwrap();
             let mut buffer = [0; 256];
-            let (length, from) =
-                socket.recv_from(&mut buffer).unwrap_or_else(|e| panic!("{to}: {e}"));
+            let (length, from) = uninterrupted(|| socket.recv_from(&mut buffer))
+                .unwrap_or_else(|e| panic!("{to}: {e}"));
             assert_eq!(from, to, "the answer comes from whom was asked");
             assert!(buffer[..length].starts_with(b"far "));
         }

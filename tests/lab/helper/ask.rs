@@ -12,6 +12,7 @@ use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage}
 use serde_json::json;
 
 use super::{Answer, word};
+use crate::interrupt::uninterrupted;
 
 /// Long enough for a retransmitted SYN on a busy machine.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(3);
@@ -192,7 +193,7 @@ fn ask_datagram(
     }
     let mut buffer = [0; 2048];
     loop {
-        let (length, from) = socket.recv_from(&mut buffer)?;
+        let (length, from) = uninterrupted(|| socket.recv_from(&mut buffer))?;
         let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
         // A late answer to a former question is no answer to this one, but that one was not lost.
         if text.split(' ').next_back() == Some(question) {

@@ -15,6 +15,7 @@ use nix::sys::socket::{
 use nix::sys::time::TimeVal;
 
 use super::Answer;
+use crate::interrupt::uninterrupted;
 
 /// Bytes of the common header, and of that of a DATA chunk.
 const HEADER: usize = 12;
@@ -82,7 +83,7 @@ fn receive(socket: &OwnedFd, v6: bool) -> io::Result<(SocketAddr, u16, String)> 
     let mut buffer = [0; 2048];
     loop {
         let (length, from): (usize, Option<SockaddrStorage>) =
-            socket::recvfrom(socket.as_raw_fd(), &mut buffer)?;
+            uninterrupted(|| Ok(socket::recvfrom(socket.as_raw_fd(), &mut buffer)?))?;
         // Only IPv4 comes with its header.
         let start = if v6 { 0 } else { usize::from(buffer[0] & 0xf) * 4 };
         let Some(packet) = buffer.get_mut(start..length).filter(|p| p.len() >= HEADER + CHUNK)
