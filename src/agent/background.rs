@@ -10,17 +10,13 @@ use tokio::sync::broadcast;
 
 use super::chain;
 use crate::abi::{self, TICK_NANOS};
-use crate::datapath::aging::{Aging, half_open};
+use crate::datapath::aging::{Aging, HalfOpen};
 use crate::datapath::events::Events;
 use crate::datapath::{Maps, host};
 use crate::serve::Metrics;
 
 /// Records that may wait for the task that hands them on.
 const BACKLOG: usize = 1024;
-
-/// Ticks between two counts of `flows_new`, which no pass of aging reads: a full map costs the
-/// thread some 10 ms.
-const HALF_OPEN_EVERY: u32 = 4;
 
 /// Entries of the flow tables, as last counted.
 #[derive(Debug, Default)]
@@ -39,10 +35,11 @@ pub fn age_flows(
     config: &abi::Config,
 ) -> std::io::Result<Arc<FlowCounts>> {
     let counts = Arc::new(FlowCounts::default());
-    let (mut aging, counters, config) = (Aging::new(config), Arc::clone(&counts), *config);
+    let (mut aging, mut half_open) = (Aging::new(config), HalfOpen::new(config));
+    let counters = Arc::clone(&counts);
     thread::Builder::new().name("flows".to_owned()).spawn(move || {
         let mut failing = false;
-        for tick in 0_u32.. {
+        loop {
             thread::sleep(Duration::from_nanos(TICK_NANOS));
             let (started, before) = (Instant::now(), aging.counts());
             let now = host::ticks_now();
@@ -52,11 +49,8 @@ pub fn age_flows(
             let v4 = after.deleted - before.deleted - v6;
             metrics.flows_aged(started.elapsed(), [v4, v6]);
             counters.flows.store(after.entries, Ordering::Relaxed);
-            if tick % HALF_OPEN_EVERY == 0 {
-                let counted = half_open(&maps.flows_new, &config, now);
-                let counted = counted.map(|live| counters.half_open.store(live, Ordering::Relaxed));
-                outcome = outcome.and(counted);
-            }
+            outcome = outcome.and(half_open.tick(&maps.flows_new, now));
+            counters.half_open.store(half_open.live(), Ordering::Relaxed);
             // Once, not every tick: the next one tries again.
             if let Err(error) = &outcome
                 && !failing
