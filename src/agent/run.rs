@@ -177,7 +177,7 @@ pub async fn run(config: Config) -> Result<()> {
     let (source_tx, source) = watch::channel(SourceStatus::default());
     source::follow(&config, changes_tx, source_tx);
 
-    let native = config.native_routing_cidrs();
+    let nodes = Nodes::new(config.node_name.clone(), config.native_routing_cidrs());
     let keeper = serve::keeper::socket_beside(&config.socket);
     let checks = Checks::start(keeper, config.healthz_timeout, Arc::clone(&health));
     let core = Core {
@@ -189,7 +189,7 @@ pub async fn run(config: Config) -> Result<()> {
         acceleration,
         dsr,
         dsr_kernel: InKernel::open()?,
-        nodes: Nodes::new(native),
+        nodes,
         reaper,
         routes,
         filter,
