@@ -44,7 +44,7 @@ pub async fn run(config: Config) -> Result<()> {
     let config = Arc::new(config);
     // First: a second agent must be refused before it touches what the first one uses.
     let local = serve::bind_socket(&config.socket).await?;
-    let public = serve::public::bind(config.healthz_bind).await?;
+    let (public, taken) = serve::public::bind(&config.healthz_bind).await?;
 
     host::mount_bpffs(bpffs_of(&config)).context("cannot mount a bpffs")?;
     let probe = probe::run(&config.bpf_root);
@@ -56,6 +56,7 @@ pub async fn run(config: Config) -> Result<()> {
         let message = format!("{error:#}");
         problems.push(status::Problem { subject: subject.to_owned(), message });
     };
+    taken.into_iter().for_each(|error| note("health and metrics", error.into()));
     let mut sysctls = Vec::new();
     match sysctl::enable_forwarding() {
         Ok(changed) => sysctls.extend(changed),
@@ -156,7 +157,9 @@ pub async fn run(config: Config) -> Result<()> {
         maps: Arc::clone(&maps),
     };
     tokio::spawn(serve::api::serve(local, shared.clone()));
-    tokio::spawn(serve::public::serve(public, shared));
+    for listener in public {
+        tokio::spawn(serve::public::serve(listener, shared.clone()));
+    }
 
     let (filter, filtered) = watch::channel(Filter {
         devices: config.devices.iter().map(|name| name.parse()).collect::<Result<_, _>>()?,
