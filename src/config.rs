@@ -11,6 +11,7 @@ pub mod keys;
 mod later;
 mod resolve;
 pub mod rules;
+mod stray;
 mod to_abi;
 pub mod value;
 

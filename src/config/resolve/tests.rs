@@ -170,6 +170,16 @@ fn what_is_wrong_is_named() {
 }
 
 #[test]
+fn a_misspelt_name_in_the_environment_is_refused_and_a_strange_one_warns() {
+    let mut inputs = file("");
+    inputs.env.insert("CULVERT_SOMETHING_ELSE".into(), "1".into());
+    assert_eq!(inputs.resolve().unwrap().warnings.len(), 1);
+    inputs.env.insert("CULVERT_NODE_PORT_RNAGE".into(), "30000,30100".into());
+    let error = inputs.resolve().unwrap_err().to_string();
+    assert!(error.ends_with("did you mean `CULVERT_NODE_PORT_RANGE`?"), "{error}");
+}
+
+#[test]
 fn every_rule_names_both_keys() {
     let broken: &[(&str, [&str; 2])] = &[
         ("nodePort: {enabled: false}", ["kubeProxyReplacement: true", "nodePort.enabled: false"]),
