@@ -85,10 +85,10 @@ impl Report {
         for device in &mut status.devices {
             let (word, problem) = now.acceleration.of_device(&device.name);
             (device.acceleration, device.acceleration_problem) = (word.into(), problem.into());
-            device.dsr_mtu = now.dsr.request_mtu(device.mtu);
+            now.dsr.describe(device, now.totals.dsr);
         }
         status.features.xdp_acceleration = now.acceleration.feature();
-        (status.features.mode, status.features.dsr_dispatch) = now.dsr.features();
+        (status.features.mode, status.features.dsr_dispatch) = now.dsr.features(now.totals.dsr);
         status.pod_cidrs = now.pod_cidrs.iter().map(IpNet::to_string).collect();
         status.endpoints = now
             .endpoints

@@ -132,7 +132,7 @@ pub async fn run(config: Config) -> Result<()> {
         node_name: config.node_name.clone(),
         kernel: probe.kernel.clone(),
         started: report::unix_seconds(),
-        features: features::of(&config, &probe, socket_lb, dsr.features()),
+        features: features::of(&config, &probe, socket_lb, dsr.features(0)),
         node_port: config.node_port.range.into(),
         annotations: crate::lb::obeyed_annotations().collect(),
         cgroup_root: config.cgroup_root.display().to_string(),

@@ -31,7 +31,9 @@ fn details(status: &Status) -> String {
     key("Socket LB Coverage", effect(&features.socket_lb_coverage));
     key("Devices", devices(&status.devices));
     key("Mode", effect(&features.mode));
-    if features.mode.requested != "SNAT" {
+    // Under SNAT an annotation may ask for it.
+    let some = status.devices.iter().any(|device| device.dsr_mtu.is_some());
+    if features.mode.requested != "SNAT" || some {
         key("DSR Dispatch Mode", effect(&features.dsr_dispatch));
     }
     for device in &status.devices {
@@ -182,6 +184,19 @@ Programs:
   from_netdev   1234
 "
         );
+    }
+
+    #[test]
+    fn one_services_direct_server_return_shows_under_snat_too() {
+        let mut status = status();
+        status.features.mode = Feature::instead("SNAT", "SNAT", "1 frontend by DSR");
+        status.devices[0].dsr_mtu = Some([1484, 1468]);
+        let text = lines(&status);
+        let mode = "  \
+  Mode:                  SNAT (1 frontend by DSR)
+  DSR Dispatch Mode:     IP Option/Extension
+    eth0:                requests up to";
+        assert!(text.contains(mode), "{text}");
     }
 
     #[test]
