@@ -27,6 +27,7 @@ use super::{Handle, report, source, status};
 use crate::config::{Config, KubeProxyReplacement, NodePortAddresses};
 use crate::datapath::netlink::{self, Filter, Routes, Serving, View};
 use crate::datapath::{Datapath, Options, host, probe, sysctl};
+use crate::k8s::kube::Observer;
 use crate::model::SourceStatus;
 use crate::serve::{self, Health, Metrics, Shared};
 
@@ -129,6 +130,7 @@ pub async fn run(config: Config) -> Result<()> {
 
     let base = status::Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        revision: option_env!("CULVERT_REVISION").unwrap_or_default().to_owned(),
         node_name: config.node_name.clone(),
         kernel: probe.kernel.clone(),
         started: report::unix_seconds(),
@@ -178,7 +180,11 @@ pub async fn run(config: Config) -> Result<()> {
     });
     let (changes_tx, changes) = mpsc::channel(CHANGES);
     let (source_tx, source) = watch::channel(SourceStatus::default());
-    source::follow(&config, changes_tx, source_tx);
+    let counting = Arc::clone(&metrics);
+    let observer = Observer::new(move |each| {
+        counting.api_request(each.method, each.host, each.code, each.took);
+    });
+    source::follow(&config, changes_tx, source_tx, observer);
 
     let nodes = Nodes::new(config.node_name.clone(), config.native_routing_cidrs());
     let keeper = serve::keeper::socket_beside(&config.socket);

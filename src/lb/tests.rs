@@ -96,6 +96,9 @@ fn every_kind_of_frontend_is_written_for_each_family() {
     );
     assert_eq!(kernel.outside(ServiceKey::new(Addr::V6_WILDCARD, 30080, TCP)), ["[fd01::1]:8080"]);
     assert_eq!(kernel.outside(key("192.0.2.1", 80)), ["10.1.0.1:8080"]);
+    let totals = kernel.balancer.totals();
+    assert_eq!(totals.frontends, [2, 2, 1, 3, 0]);
+    assert_eq!(kernel.balancer.vips_in_use(), kernel.tables.vips.len() as u64);
 }
 
 #[test]
