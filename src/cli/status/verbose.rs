@@ -4,14 +4,14 @@
 use std::fmt::Write as _;
 
 use super::draw::{devices, effect};
-use crate::agent::status::{Device, Status};
+use crate::agent::status::{Device, MapFill, Status};
 use crate::cli::table;
 
 /// Everything after the short form.
 pub(super) fn lines(status: &Status) -> String {
     let mut text = details(status);
     text.push_str(&sysctls(status));
-    text.push_str(&maps(status));
+    text.push_str(&maps(&status.maps));
     text.push_str(&programs(status));
     text.push_str(&pods(status));
     text
@@ -105,13 +105,13 @@ fn sysctls(status: &Status) -> String {
     section("Kernel settings changed", &table, status.sysctls.is_empty())
 }
 
-fn maps(status: &Status) -> String {
-    let rows = status.maps.iter().map(|map| {
+pub(super) fn maps(maps: &[MapFill]) -> String {
+    let rows = maps.iter().map(|map| {
         let percent = (map.entries * 100).checked_div(map.max_entries).unwrap_or(0);
         let (entries, max) = (map.entries.to_string(), map.max_entries.to_string());
         [map.name.clone(), entries, max, format!("{percent} %")]
     });
-    section("Maps", &table::draw(["Map", "Entries", "Max", "Fill"], rows), status.maps.is_empty())
+    section("Maps", &table::draw(["Map", "Entries", "Max", "Fill"], rows), maps.is_empty())
 }
 
 fn programs(status: &Status) -> String {
