@@ -39,6 +39,7 @@ deps-vm:
 deps-vmlinux:
 	@scripts/install-deps vmlinux
 
+build: export CULVERT_REVISION ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 build: deps-build ## Build release binaries: the agent, and the CNI plugin static
 	$(CARGO) build --locked --release --bin culvert
 	$(CNI_BUILD) --release

@@ -12,17 +12,25 @@ use super::chain;
 use crate::abi::{self, TICK_NANOS};
 use crate::datapath::aging::{Aging, HalfOpen};
 use crate::datapath::events::Events;
-use crate::datapath::{Maps, host};
+use crate::datapath::{Maps, host, map};
 use crate::serve::Metrics;
 
 /// Records that may wait for the task that hands them on.
 const BACKLOG: usize = 1024;
 
-/// Entries of the flow tables, as last counted.
+/// Ticks between two counts of `affinities`, which grows with clients and not with packets.
+const AFFINITIES_EVERY: u32 = 64;
+
+/// Session affinity lasts no longer (`timeoutSeconds` of a Service).
+const AFFINITY_MAX: Duration = Duration::from_secs(86_400);
+
+/// Entries of the tables that programs fill, as last counted.
 #[derive(Debug, Default)]
 pub struct FlowCounts {
     pub flows: AtomicU64,
     pub half_open: AtomicU64,
+    /// Those that may be in force still: the map keeps older ones until it needs their place.
+    pub affinities: AtomicU64,
 }
 
 /// Ages flows on a thread of its own, as long as the process lives.
@@ -39,7 +47,7 @@ pub fn age_flows(
     let counters = Arc::clone(&counts);
     thread::Builder::new().name("flows".to_owned()).spawn(move || {
         let mut failing = false;
-        loop {
+        for tick in 0_u32.. {
             thread::sleep(Duration::from_nanos(TICK_NANOS));
             let (started, before) = (Instant::now(), aging.counts());
             let now = host::ticks_now();
@@ -51,6 +59,12 @@ pub fn age_flows(
             counters.flows.store(after.entries, Ordering::Relaxed);
             outcome = outcome.and(half_open.tick(&maps.flows_new, now));
             counters.half_open.store(half_open.live(), Ordering::Relaxed);
+            if tick % AFFINITIES_EVERY == 0 {
+                let counted = affinities(&maps, now);
+                let counted =
+                    counted.map(|live| counters.affinities.store(live, Ordering::Relaxed));
+                outcome = outcome.and(counted);
+            }
             // Once, not every tick: the next one tries again.
             if let Err(error) = &outcome
                 && !failing
@@ -61,6 +75,12 @@ pub fn age_flows(
         }
     })?;
     Ok(counts)
+}
+
+/// `now`: [`host::ticks_now`].
+fn affinities(maps: &Maps, now: u32) -> Result<u64, map::Error> {
+    let longest = abi::ticks(AFFINITY_MAX);
+    maps.affinities.count(|_, affinity| now.wrapping_sub(affinity.last_used) <= longest)
 }
 
 /// Hands every event on to whoever listens. The datapath's ring has this one reader.
