@@ -40,6 +40,7 @@ mod cases {
     mod layout;
     mod legacy;
     mod lifecycle;
+    mod live;
     mod maglev;
     mod matrix;
     mod memory;
