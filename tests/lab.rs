@@ -30,6 +30,7 @@ mod cases {
     mod clients;
     mod configured;
     mod contract;
+    mod demo;
     mod dsr;
     mod dsr_path;
     mod fire;
