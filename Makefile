@@ -72,7 +72,7 @@ test-lab: deps-test ## The two-node lab (root)
 	$(ROOT_ONLY)
 	$(CARGO) test --locked --test lab
 
-test-upgrade: deps-test ## 100 upgrades and downgrades under load, between builds of two map layouts (root)
+test-upgrade: deps-test ## 100 upgrades and downgrades in each mode under load, between two map layouts (root)
 	$(ROOT_ONLY)
 	other=$$(scripts/other-layout) && CULVERT_OTHER=$$other CULVERT_RESTARTS=100 \
 		$(CARGO) test --locked --test lab -- --nocapture restarts_under_load

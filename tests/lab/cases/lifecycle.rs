@@ -6,6 +6,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Output, Stdio};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -214,17 +215,25 @@ fn damaged_state_and_a_missing_directory_do_not_keep_an_agent_from_starting() {
     std::fs::write(state.join("culvert.sock.stale"), "").unwrap();
     let (manifests, away) = (stage.lab.manifests(), stage.lab.dir.join("away"));
     std::fs::rename(&manifests, &away).unwrap();
+    // As on a node that boots: what tells kubelet that pods may come is not there yet.
+    let conflist = stage.lab.node(1).dir.join("cni/05-culvert.conflist");
+    std::fs::remove_file(&conflist).unwrap();
 
     stage.lab.nodes[0].start_agent().unwrap();
     let node = &stage.lab.nodes[0];
     eventually("the agent answers", || page_or_none(node, "/livez") == Some(200));
     assert_eq!(page(node, "/readyz").0, 503, "nothing is listed yet");
     assert!(stage.ask(&stage.clients[0].place, "tcp", to).is_from("web"));
+    // The attempts that follow have room to go wrong.
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(!conflist.exists(), "pods are welcome");
+    assert_eq!(page(node, "/readyz").0, 503);
     std::fs::rename(&away, &manifests).unwrap();
     stage.lab.publish_text("bad", "kind: Service\nspec: [not, closed").unwrap();
     stage.lab.nodes[0].wait_ready().unwrap();
     let node = &stage.lab.nodes[0];
     eventually("/readyz is 200", || page(node, "/readyz").0 == 200);
+    assert!(conflist.exists());
     let text = node.culvert(&["status"]).unwrap();
     assert!(text.contains(&format!("{} is damaged", quoted(&file))), "{text}");
     assert!(text.contains("bad.yaml"), "{text}");
