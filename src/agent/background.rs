@@ -12,14 +12,15 @@ use super::chain;
 use crate::abi::{self, TICK_NANOS};
 use crate::datapath::aging::{Aging, HalfOpen};
 use crate::datapath::events::Events;
-use crate::datapath::{Maps, host, map};
+use crate::datapath::map::Tally;
+use crate::datapath::{Maps, host};
 use crate::serve::Metrics;
 
 /// Records that may wait for the task that hands them on.
 const BACKLOG: usize = 1024;
 
-/// Ticks between two counts of `affinities`, which grows with clients and not with packets.
-const AFFINITIES_EVERY: u32 = 64;
+/// Ticks that a count of `affinities` takes when it is full.
+const AFFINITIES_IN: u32 = 64;
 
 /// Session affinity lasts no longer (`timeoutSeconds` of a Service).
 const AFFINITY_MAX: Duration = Duration::from_secs(86_400);
@@ -44,10 +45,11 @@ pub fn age_flows(
 ) -> std::io::Result<Arc<FlowCounts>> {
     let counts = Arc::new(FlowCounts::default());
     let (mut aging, mut half_open) = (Aging::new(config), HalfOpen::new(config));
+    let (mut affinities, longest) = (Tally::default(), abi::ticks(AFFINITY_MAX));
     let counters = Arc::clone(&counts);
     thread::Builder::new().name("flows".to_owned()).spawn(move || {
         let mut failing = false;
-        for tick in 0_u32.. {
+        loop {
             thread::sleep(Duration::from_nanos(TICK_NANOS));
             let (started, before) = (Instant::now(), aging.counts());
             let now = host::ticks_now();
@@ -59,12 +61,11 @@ pub fn age_flows(
             counters.flows.store(after.entries, Ordering::Relaxed);
             outcome = outcome.and(half_open.tick(&maps.flows_new, now));
             counters.half_open.store(half_open.live(), Ordering::Relaxed);
-            if tick % AFFINITIES_EVERY == 0 {
-                let counted = affinities(&maps, now);
-                let counted =
-                    counted.map(|live| counters.affinities.store(live, Ordering::Relaxed));
-                outcome = outcome.and(counted);
-            }
+            let counted = affinities.step(&maps.affinities, AFFINITIES_IN, |_, affinity| {
+                now.wrapping_sub(affinity.last_used) <= longest
+            });
+            outcome = outcome.and(counted);
+            counters.affinities.store(affinities.last(), Ordering::Relaxed);
             // Once, not every tick: the next one tries again.
             if let Err(error) = &outcome
                 && !failing
@@ -75,12 +76,6 @@ pub fn age_flows(
         }
     })?;
     Ok(counts)
-}
-
-/// `now`: [`host::ticks_now`].
-fn affinities(maps: &Maps, now: u32) -> Result<u64, map::Error> {
-    let longest = abi::ticks(AFFINITY_MAX);
-    maps.affinities.count(|_, affinity| now.wrapping_sub(affinity.last_used) <= longest)
 }
 
 /// Hands every event on to whoever listens. The datapath's ring has this one reader.

@@ -16,12 +16,14 @@ mod batch;
 mod percpu;
 mod scan;
 mod tables;
+mod tally;
 
 pub use batch::Failed;
 pub use percpu::PerCpu;
 pub use scan::Cursor;
 pub use tables::TableMap;
 pub(super) use tables::copy as copy_tables;
+pub use tally::Tally;
 
 /// What may be a key or a value: plain bytes without padding.
 pub trait Plain: FromBytes + IntoBytes + Immutable + KnownLayout + Copy {}

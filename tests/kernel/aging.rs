@@ -4,9 +4,10 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
 
-use culvert::abi::{Addr, Flow, FlowKey, Zone};
+use culvert::abi::{Addr, Affinity, AffinityKey, Flow, FlowKey, Zone};
 use culvert::datapath::Datapath;
 use culvert::datapath::aging::{Aging, HalfOpen, partner_key};
+use culvert::datapath::map::Tally;
 use zerocopy::FromZeros as _;
 
 use crate::support::pins::{PinRoot, config};
@@ -85,6 +86,36 @@ fn the_half_open_are_counted_a_part_at_a_time() {
     let gone: Vec<_> = entries.iter().rev().map(|(key, _)| *key).take(3_000).collect();
     assert!(flows.remove_batch(&gone).is_empty());
     assert_eq!(pass().0, 6_000);
+}
+
+#[test]
+fn other_maps_are_counted_a_part_at_a_time_too() {
+    let root = PinRoot::new();
+    let mut options = root.options();
+    options.map_sizes.insert("affinities".to_owned(), 6_000);
+    let datapath = Datapath::open(options).unwrap();
+    let affinities = &datapath.maps().affinities;
+    let entry = |number: u32| {
+        let key = AffinityKey { client: Addr::ZERO, service: number, pad: 0 };
+        let last_used = NOW - 10 * (number % 3);
+        (key, Affinity { target: 1, target_epoch: 1, pad: 0, last_used, pad2: 0 })
+    };
+    let entries: Vec<_> = (0..3_000).map(entry).collect();
+    assert!(affinities.set_batch(&entries).is_empty());
+
+    let mut tally = Tally::default();
+    let mut pass = |least| {
+        let (before, mut steps) = (tally.last(), 0);
+        while tally.last() == before {
+            tally.step(affinities, 4, |_, affinity| affinity.last_used >= least).unwrap();
+            steps += 1;
+        }
+        (tally.last(), steps)
+    };
+    let (all, steps) = pass(0);
+    assert_eq!(all, 3_000);
+    assert!(steps > 1, "the whole map was read at once");
+    assert_eq!(pass(NOW - 10).0, 2_000);
 }
 
 #[test]
