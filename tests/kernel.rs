@@ -52,6 +52,7 @@ mod kernel {
     mod maglev;
     mod maglev_agent;
     mod netlink;
+    mod next_hop;
     mod probe;
     mod sctp;
     mod serve;

@@ -55,6 +55,9 @@ static __noinline bool flow_touch_partner(const struct flow_key *key, struct flo
 		other->tcp_peer |= flow->tcp_own;
 		if ((flow->flags & FLOW_REPLY) || flow->replied)
 			other->replied = 1;
+		/* It lives, but its own first packet in this tick looks its route up as well. */
+		if (other->last_seen != now)
+			other->route_epoch--;
 		other->last_seen = now;
 		return true;
 	}
