@@ -43,6 +43,7 @@ mod kernel {
     mod flow_writes;
     mod fragments;
     mod fragments_wire;
+    mod full;
     mod host;
     mod host_flow;
     mod host_flow_end;
