@@ -31,6 +31,7 @@ mod kernel {
     mod dsr_apart;
     mod dsr_apart_wire;
     mod dsr_end;
+    mod dsr_flood;
     mod dsr_geneve;
     mod dsr_icmp;
     mod dsr_ipip;
