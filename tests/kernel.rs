@@ -41,6 +41,7 @@ mod kernel {
     mod dsr_wires;
     mod dsr_xdp;
     mod events;
+    mod flow_life;
     mod flow_writes;
     mod fragments;
     mod fragments_wire;
