@@ -27,6 +27,7 @@ mod kernel {
     mod cli;
     mod cni;
     mod datapath;
+    mod drop_events;
     mod dsr;
     mod dsr_apart;
     mod dsr_apart_wire;
