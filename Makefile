@@ -39,6 +39,7 @@ deps-vm:
 deps-vmlinux:
 	@scripts/install-deps vmlinux
 
+build: export CULVERT_REVISION ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 build: deps-build ## Build release binaries: the agent, and the CNI plugin static
 	$(CARGO) build --locked --release --bin culvert
 	$(CNI_BUILD) --release
@@ -71,7 +72,7 @@ test-lab: deps-test ## The two-node lab (root)
 	$(ROOT_ONLY)
 	$(CARGO) test --locked --test lab
 
-test-upgrade: deps-test ## 100 upgrades and downgrades under load, between builds of two map layouts (root)
+test-upgrade: deps-test ## 100 upgrades and downgrades in each mode under load, between two map layouts (root)
 	$(ROOT_ONLY)
 	other=$$(scripts/other-layout) && CULVERT_OTHER=$$other CULVERT_RESTARTS=100 \
 		$(CARGO) test --locked --test lab -- --nocapture restarts_under_load

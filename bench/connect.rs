@@ -4,7 +4,8 @@
 //! Prints `name<TAB>value<TAB>unit` lines. Needs root. One UDP socket calls again and again: to the
 //! backend where no program is attached, then to the service with them. The difference is the whole
 //! price of a service, since per packet nothing is left to do; the median is over rounds. `first` is
-//! a socket's first connect, in which the kernel makes the record of its translation.
+//! a socket's first connect, in which the kernel makes the record of its translation. `hook` is what a
+//! program that only returns adds: the part of the price that is the kernel's.
 
 #![allow(clippy::unwrap_used)] // Where a call fails there is nothing to measure.
 
@@ -13,6 +14,9 @@ use std::time::Instant;
 
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
+
+#[path = "connect/hook.rs"]
+mod hook;
 
 #[path = "../tests/support"]
 #[expect(dead_code, reason = "shared with the kernel tests, of which this needs a part")]
@@ -25,6 +29,7 @@ mod support {
     pub mod sockets;
 }
 
+use hook::EmptyHooks;
 use support::objects::{Frontend, UDP};
 use support::sockets::{SocketNode, namespace};
 
@@ -59,9 +64,12 @@ struct Times {
 fn main() {
     pin_to_last_cpu();
     for plan in PLANS {
-        let mut rounds: [Vec<f64>; 4] = Default::default();
+        let mut rounds: [Vec<f64>; 5] = Default::default();
         for _ in 0..ROUNDS {
             let plain = namespace().run(|| time(&plan, plan.backend));
+
+            let empty = EmptyHooks::new();
+            let hook = empty.cgroup.run(|| namespace().run(|| time(&plan, plan.backend)));
 
             let node = SocketNode::new();
             node.objects.serve(Frontend::cluster_ip(plan.vip, UDP), &[plan.backend]);
@@ -72,6 +80,7 @@ fn main() {
             rounds[1].push(service.sendto - plain.sendto);
             rounds[2].push(other.connect - plain.connect);
             rounds[3].push(service.first - plain.first);
+            rounds[4].push(hook.connect - plain.connect);
             eprintln!(
                 "connect{0} {1:.0} ns plain, {2:.0} service, {3:.0} other address; \
                  sendto{0} {4:.0} plain, {5:.0} service",
@@ -88,6 +97,7 @@ fn main() {
             "sendto_added_ns",
             "connect_other_added_ns",
             "connect_first_added_ns",
+            "connect_hook_added_ns",
         ];
         for (name, values) in names.into_iter().zip(rounds) {
             println!("{name}{}\t{:.0}\tns", plan.suffix, median(values));

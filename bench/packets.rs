@@ -25,10 +25,13 @@ mod pins;
 mod raw;
 #[path = "packets/world.rs"]
 mod world;
+#[path = "packets/yardstick.rs"]
+mod yardstick;
 
 use path::{Path, Prepared};
-use raw::Wrapper;
+use raw::{Vary, Wrapper};
 use world::World;
+use yardstick::Yardstick;
 
 /// For a quick look while something is worked on, environment variable `LOADS` says less.
 const LOADS: usize = 5;
@@ -73,7 +76,8 @@ fn main() -> Result<()> {
     let wanted = std::env::args().skip(1).find(|arg| !arg.starts_with('-')).unwrap_or_default();
     let mut cases = Case::all();
     cases.retain(|case| case.name().contains(&wanted));
-    ensure!(!cases.is_empty(), "there is no path named like `{wanted}`");
+    let yardstick = "bare_lookup_ns_16k".contains(&wanted);
+    ensure!(yardstick || !cases.is_empty(), "there is no path named like `{wanted}`");
 
     net::enter_namespace()?;
     pin_to_last_cpu()?;
@@ -82,6 +86,9 @@ fn main() -> Result<()> {
         Ok(text) => text.parse().context("LOADS is a number")?,
         Err(_) => LOADS,
     };
+    if yardstick {
+        measure_yardstick(loads)?;
+    }
     let started = Instant::now();
     let mut results = vec![Vec::new(); cases.len()];
     for load in 0..loads {
@@ -98,6 +105,23 @@ fn main() -> Result<()> {
     }
     for (case, results) in cases.iter().zip(results) {
         println!("{}\t{}\tns", case.name(), median(results));
+    }
+    Ok(())
+}
+
+/// Prints what one lookup costs alone, with and without misses.
+fn measure_yardstick(loads: usize) -> Result<()> {
+    const PORT: usize = 34;
+    let packet = [0; 64];
+    for (name, bits) in [("bare_lookup_ns", 0), ("bare_lookup_ns_16k", MANY_BITS)] {
+        let vary: Vec<Vary> =
+            (bits > 0).then_some(Vary { offset: PORT, bits }).into_iter().collect();
+        let mut results = Vec::new();
+        for _ in 0..loads {
+            let yardstick = Yardstick::new(&packet, &vary)?;
+            results.push(measure(&Prepared::alone(yardstick.program(), &packet, &vary))?);
+        }
+        println!("{name}\t{}\tns", median(results));
     }
     Ok(())
 }

@@ -92,22 +92,24 @@ fn measure(services: usize, dir: &Path, root: &Path) -> Result<()> {
     ensure!(sync.balancer().totals().backends as usize == services * ENDPOINTS, "not all written");
     println!("sync_{services}_ms\t{}\tms", full.as_millis());
 
-    if services == SIZES[SIZES.len() - 1] {
-        let Some(Object::Slice(mut slice)) = sample else { anyhow::bail!("no slice was listed") };
-        let mut times = Vec::new();
-        for _ in 0..CHANGES {
-            slice.endpoints[0].ready = !slice.endpoints[0].ready;
-            // The gathering of bursts is not what is measured.
-            std::thread::sleep(Duration::from_millis(60));
-            let started = Instant::now();
-            sync.change(Change::Set(Object::Slice(slice.clone())));
-            while sync.balancer().pending() > 0 {
-                sync.step(Instant::now());
-            }
-            times.push(started.elapsed());
+    let Some(Object::Slice(mut slice)) = sample else { anyhow::bail!("no slice was listed") };
+    let mut times = Vec::new();
+    for _ in 0..CHANGES {
+        slice.endpoints[0].ready = !slice.endpoints[0].ready;
+        // The gathering of bursts is not what is measured.
+        std::thread::sleep(Duration::from_millis(60));
+        let started = Instant::now();
+        sync.change(Change::Set(Object::Slice(slice.clone())));
+        while sync.balancer().pending() > 0 {
+            sync.step(Instant::now());
         }
-        times.sort();
-        println!("change_us\t{}\tus", times[times.len() / 2].as_micros());
+        times.push(started.elapsed());
+    }
+    times.sort();
+    let largest = services == SIZES[SIZES.len() - 1];
+    let size = if largest { String::new() } else { format!("_{services}") };
+    println!("change{size}_us\t{}\tus", times[times.len() / 2].as_micros());
+    if largest {
         println!("rss_{services}_kib\t{}\tKiB", rss_kib()?);
     }
     Ok(())

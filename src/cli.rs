@@ -40,7 +40,7 @@ pub struct Cli {
 enum Command {
     /// Run this node's agent
     Agent(agent::Args),
-    /// Show what the running agent does, and what it does instead of what was asked
+    /// Show what the agent does, and what instead of what was asked; without one, what it left behind
     Status(status::Args),
     /// Show the services this node serves
     #[command(subcommand)]

@@ -11,6 +11,7 @@ pub mod keys;
 mod later;
 mod resolve;
 pub mod rules;
+mod stray;
 mod to_abi;
 pub mod value;
 
@@ -38,8 +39,8 @@ pub struct Config {
     pub manifests: Option<PathBuf>,
     pub k8s: Kubernetes,
     pub kube_proxy_replacement: KubeProxyReplacement,
-    /// Where `/healthz`, `/livez`, `/readyz` and `/metrics` are served.
-    pub healthz_bind: SocketAddr,
+    /// Where `/healthz`, `/livez`, `/readyz` and `/metrics` are served. At least one.
+    pub healthz_bind: Vec<SocketAddr>,
     /// An update that waits longer than this makes `/healthz` answer 503.
     pub healthz_timeout: Duration,
     pub node_port: NodePort,
@@ -206,7 +207,7 @@ impl Default for Config {
             manifests: None,
             k8s: Kubernetes { service_port: 443, ..Kubernetes::default() },
             kube_proxy_replacement: KubeProxyReplacement::True,
-            healthz_bind: SocketAddr::from(([0, 0, 0, 0], 1025)),
+            healthz_bind: vec![SocketAddr::from(([0, 0, 0, 0], 1025))],
             healthz_timeout: Duration::from_secs(60),
             node_port: NodePort {
                 enabled: true,

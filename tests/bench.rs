@@ -14,16 +14,24 @@ fn bench(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("bench").join(file)
 }
 
+const LIMITS: &str = "# a comment\ntrips\t3000\t/s\n";
+
 /// `now` is `value of tc_ns, value of trips`.
-fn compare(machine: &str, (tc, trips): (u32, u32)) -> Output {
+fn compare(machine: &str, now: (u32, u32)) -> Output {
+    compare_run(machine, now, &[])
+}
+
+fn compare_run(machine: &str, (tc, trips): (u32, u32), more: &[&str]) -> Output {
     let dir = tempfile::tempdir().unwrap();
-    let [baseline, now] = ["baseline", "now"].map(|name| dir.path().join(name));
+    let [limits, baseline, now] = ["limits", "baseline", "now"].map(|name| dir.path().join(name));
+    fs::write(&limits, LIMITS).unwrap();
     fs::write(&baseline, BASELINE).unwrap();
     let lines = format!(
         "machine\t{machine}\t-\ntc_ns\t{tc}\tns\ntrips\t{trips}\t/s\nunheard_of_ns\t9\tns\n"
     );
     fs::write(&now, lines).unwrap();
-    Command::new(bench("compare")).args([&bench("peers.txt"), &baseline, &now]).output().unwrap()
+    let files = [&bench("peers.txt"), &limits, &baseline, &now];
+    Command::new(bench("compare")).args(files).args(more).output().unwrap()
 }
 
 #[test]
@@ -52,6 +60,25 @@ fn another_machine_is_told_and_does_not_fail() {
 }
 
 #[test]
+fn what_is_over_its_limit_fails_on_any_machine() {
+    for machine in ["here", "elsewhere"] {
+        let output = compare(machine, (100, 3001));
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert_eq!(said.trim(), "over its limit: trips (3000 /s)");
+    }
+    assert!(compare("here", (100, 3000)).status.success());
+}
+
+#[test]
+fn what_a_whole_run_did_not_measure_fails() {
+    let output = compare_run("here", (100, 1000), &["whole"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert_eq!(said.trim(), "of the baseline, not measured: old_ns");
+}
+
+#[test]
 fn the_table_has_the_ratio_and_the_peer() {
     let table = String::from_utf8(compare("here", (130, 1000)).stdout).unwrap();
     let row = |name: &str| table.lines().find(|line| line.starts_with(name)).unwrap();
@@ -60,13 +87,15 @@ fn the_table_has_the_ratio_and_the_peer() {
     assert!(row("unheard_of_ns").contains(" - "), "{table}");
 
     let output = Command::new(bench("compare"))
-        .args([bench("peers.txt"), bench("results.txt"), bench("results.txt")])
+        .args(["peers.txt", "limits.txt", "results.txt", "results.txt"].map(bench))
         .output()
         .unwrap();
     assert!(output.status.success());
     let table = String::from_utf8(output.stdout).unwrap();
     let row = table.lines().find(|line| line.starts_with("pod_to_pod_ns ")).unwrap();
     assert!(row.ends_with("867 Cilium"), "{row}");
+    let row = table.lines().find(|line| line.starts_with("xdp_ipip_request_ns ")).unwrap();
+    assert!(row.ends_with("365 Cilium, 119 Katran"), "{row}");
 }
 
 #[test]
@@ -75,7 +104,7 @@ fn nothing_measured_is_an_error() {
     let empty = dir.path().join("empty");
     fs::write(&empty, "machine\there\t-\n").unwrap();
     let output = Command::new(bench("compare"))
-        .args([bench("peers.txt"), bench("results.txt"), empty])
+        .args([bench("peers.txt"), bench("limits.txt"), bench("results.txt"), empty])
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(2));

@@ -35,6 +35,7 @@ scenarios!(
     a_load_balancer_without_node_ports_has_only_its_addresses,
     a_node_port_outside_the_range_is_not_served_and_is_said,
     a_port_is_matched_by_name_also_where_only_some_slices_have_it,
+    an_address_of_the_load_balancer_that_is_an_external_ip_too_is_the_load_balancers,
     an_address_that_two_classes_share_is_refused_to_nobody,
     an_external_ip_takes_no_cluster_ip_and_no_load_balancers_address,
     annotations_of_delegation_algorithm_and_forwarding_reach_the_map,

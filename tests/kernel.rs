@@ -18,6 +18,13 @@ mod support {
     pub mod sockets;
 }
 
+#[path = "../bench/packets"]
+#[expect(dead_code, reason = "shared with the bench, of which the tests need a part")]
+mod raw_program {
+    pub mod insn;
+    pub mod raw;
+}
+
 #[path = "kernel"]
 mod kernel {
     mod affinity;
@@ -57,6 +64,7 @@ mod kernel {
     mod maglev_agent;
     mod netlink;
     mod next_hop;
+    mod overlay;
     mod probe;
     mod sctp;
     mod serve;

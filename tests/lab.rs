@@ -22,6 +22,7 @@ mod support {
 
 #[path = "lab/cases"]
 mod cases {
+    mod addresses;
     mod agent;
     mod api;
     mod backends;
@@ -29,6 +30,7 @@ mod cases {
     mod clients;
     mod configured;
     mod contract;
+    mod demo;
     mod dsr;
     mod dsr_path;
     mod fire;
@@ -39,6 +41,7 @@ mod cases {
     mod layout;
     mod legacy;
     mod lifecycle;
+    mod live;
     mod maglev;
     mod matrix;
     mod memory;

@@ -74,6 +74,10 @@ impl Assembler {
         self.push(0x61, to, base, offset, 0);
     }
 
+    pub fn load_u16(&mut self, to: u8, base: u8, offset: i16) {
+        self.push(0x69, to, base, offset, 0);
+    }
+
     pub fn store_u64(&mut self, base: u8, from: u8, offset: i16) {
         self.push(0x7b, base, from, offset, 0);
     }
@@ -96,6 +100,11 @@ impl Assembler {
 
     pub fn jump_if_greater(&mut self, left: u8, right: u8) -> Jump {
         self.push(0x2d, left, right, 0, 0);
+        Jump(self.0.len() - 1)
+    }
+
+    pub fn jump_if_zero(&mut self, register: u8) -> Jump {
+        self.push(0x15, register, 0, 0, 0);
         Jump(self.0.len() - 1)
     }
 

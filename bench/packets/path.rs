@@ -120,7 +120,22 @@ pub struct Prepared<'w> {
     marks: Option<&'w World>,
 }
 
-impl Prepared<'_> {
+impl<'w> Prepared<'w> {
+    /// `program` of the driver hook, which keeps no flows.
+    pub fn alone(program: BorrowedFd<'w>, packet: &[u8], vary: &[Vary]) -> Self {
+        Self {
+            hook: Hook::Driver,
+            program,
+            packet: packet.to_vec(),
+            ifindex: 1,
+            vary: vary.to_vec(),
+            keeper: None,
+            bits: 0,
+            opens: false,
+            marks: None,
+        }
+    }
+
     pub const fn must_keep(&self) -> bool {
         self.keeper.is_some()
     }

@@ -21,7 +21,7 @@ const TC_ACT_REDIRECT: u32 = 7;
 const XDP_TX: u32 = 3;
 
 /// What the wrapper returns when it could not reach the program; no verdict of tc has this value.
-const NOT_REACHED: i32 = 77;
+pub const NOT_REACHED: i32 = 77;
 
 /// The start of the kernel's `struct __sk_buff`; a test run takes as much of it as it is given.
 #[derive(Default)]
@@ -260,7 +260,7 @@ fn restore(hook: Hook, packet: &[u8], vary: &[Vary], programs: &MapHandle) -> As
     code
 }
 
-fn load(hook: Hook, name: &str, code: &Assembler) -> Result<OwnedFd> {
+pub fn load(hook: Hook, name: &str, code: &Assembler) -> Result<OwnedFd> {
     let name = CString::new(name)?;
     let instructions = code.instructions();
     // A tail call wants the same attach type on both sides.

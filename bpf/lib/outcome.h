@@ -16,7 +16,8 @@ enum hook {
 	HOOK_MAX = 8,
 };
 
-/* Outcomes from DROP_FIRST on are drops. The numbers are ABI: append, never reorder. */
+/* Outcomes from DROP_FIRST on are drops, and so is OUTCOME_REJECTED. The numbers are ABI: append,
+ * never reorder. */
 enum outcome {
 	OUTCOME_STACK = 0,	/* given to the host's stack untouched */
 	OUTCOME_TRANSLATED = 1, /* rewritten, then given to the host's stack */
@@ -65,6 +66,12 @@ struct {
 	__type(value, struct counter);
 	__uint(max_entries, OUTCOME_MAX *HOOK_MAX);
 } counters SEC(".maps");
+
+/* Whether the packet, or the call, ends here: that is always told. */
+static __always_inline bool outcome_is_drop(enum outcome outcome)
+{
+	return outcome >= DROP_FIRST || outcome == OUTCOME_REJECTED;
+}
 
 static __always_inline void outcome_count(enum outcome outcome, enum hook hook, __u32 bytes)
 {

@@ -35,7 +35,7 @@ static __always_inline void report_frame(__u32 ifindex, __u32 length, const stru
 		.ifindex = ifindex,
 		.length = length,
 		.service = packet->service,
-		.type = outcome >= DROP_FIRST ? EVENT_DROP : EVENT_TRACE,
+		.type = outcome_is_drop(outcome) ? EVENT_DROP : EVENT_TRACE,
 		.hook = hook,
 		.outcome = outcome,
 		.proto = packet->key.proto,
@@ -52,7 +52,7 @@ static __always_inline int report(struct __sk_buff *skb, const struct packet *pa
 	const __u32 outcome = (decided >> 8) & 0xff;
 
 	outcome_count(outcome, hook, skb->len);
-	if (outcome >= DROP_FIRST || (settings && (settings->trace & (1u << hook))))
+	if (outcome_is_drop(outcome) || (settings && (settings->trace & (1u << hook))))
 		report_frame(skb->ifindex, skb->len, packet, hook, outcome);
 	return (__s8)decided;
 }

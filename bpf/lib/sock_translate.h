@@ -48,8 +48,7 @@ static __always_inline enum sock_verdict sock_refuse(const struct sock_dest *des
 	if (!bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_set_retval))
 		return SOCK_PASS;
 	outcome_count(outcome, HOOK_SOCKET, 0);
-	if (outcome >= DROP_FIRST)
-		event_send(&event);
+	event_send(&event);
 	bpf_set_retval(-error);
 	return SOCK_REFUSED;
 }

@@ -174,8 +174,9 @@ impl Hook {
 }
 
 impl Outcome {
+    /// Whether the packet, or the call, ended there: refusals count.
     pub const fn is_drop(self) -> bool {
-        self.number() >= numbers::DROP_FIRST
+        self.number() >= numbers::DROP_FIRST || matches!(self, Self::Rejected)
     }
 
     /// Slot of `counters`.

@@ -44,6 +44,8 @@ pub struct Acceleration {
     devices: BTreeMap<String, Device>,
     /// By the name of an external device, that of its driver's device where it is another.
     below: BTreeMap<String, String>,
+    /// Entries of `xdp_devices` and `xdp_vlans`.
+    written: [u64; 2],
 }
 
 /// The devices whose drivers serve the external devices of `view`.
@@ -53,7 +55,7 @@ pub fn devices(view: &View) -> BTreeSet<String> {
 
 impl Acceleration {
     pub fn new(wanted: Wanted) -> Self {
-        Self { wanted, devices: BTreeMap::new(), below: BTreeMap::new() }
+        Self { wanted, devices: BTreeMap::new(), below: BTreeMap::new(), written: [0; 2] }
     }
 
     const fn mode(&self) -> Option<XdpMode> {
@@ -173,18 +175,20 @@ impl Acceleration {
     }
 
     /// Tells the programs which devices they may send out of.
-    fn write(&self, view: &View, datapath: &Datapath) -> Result<()> {
+    fn write(&mut self, view: &View, datapath: &Datapath) -> Result<()> {
         let attached = self.devices.values().filter(|device| device.state.attached());
         let attached: BTreeSet<u32> = attached.map(|device| device.ifindex).collect();
         // Untagged frames are for external devices only.
-        let wanted = attached
+        let wanted: BTreeMap<u32, XdpDevice> = attached
             .iter()
             .filter(|ifindex| view.uplinks.contains_key(ifindex))
             .filter_map(|ifindex| Some((*ifindex, value(view.links.get(ifindex)?)?)))
             .collect();
         let maps = datapath.maps();
+        let vlans = below::vlans(view, &attached);
+        self.written = [wanted.len() as u64, vlans.len() as u64];
         super::uplinks::reconcile(&maps.xdp_devices, &wanted)?;
-        super::uplinks::reconcile(&maps.xdp_vlans, &below::vlans(view, &attached))
+        super::uplinks::reconcile(&maps.xdp_vlans, &vlans)
     }
 
     /// Devices that `native` promises and that are not served in their driver, with the reason.
@@ -197,6 +201,11 @@ impl Acceleration {
                 State::Watched { .. } | State::On => None,
             }
         })
+    }
+
+    /// Entries of `xdp_devices` and `xdp_vlans`.
+    pub const fn written(&self) -> [u64; 2] {
+        self.written
     }
 
     /// What a device has: the word, and why it has nothing better.
@@ -245,7 +254,7 @@ mod tests {
     fn with(wanted: Wanted, states: &[(&str, State)]) -> Acceleration {
         let device = |state: &State| Device { ifindex: 2, mtu: 1500, state: state.clone() };
         let devices = states.iter().map(|(name, state)| ((*name).to_owned(), device(state)));
-        Acceleration { wanted, devices: devices.collect(), below: BTreeMap::new() }
+        Acceleration { devices: devices.collect(), ..Acceleration::new(wanted) }
     }
 
     #[test]

@@ -10,23 +10,27 @@ use tokio::sync::broadcast;
 
 use super::chain;
 use crate::abi::{self, TICK_NANOS};
-use crate::datapath::aging::{Aging, half_open};
+use crate::datapath::aging::{Aging, HalfOpen};
 use crate::datapath::events::Events;
-use crate::datapath::{Maps, host};
+use crate::datapath::{Maps, host, map};
 use crate::serve::Metrics;
 
 /// Records that may wait for the task that hands them on.
 const BACKLOG: usize = 1024;
 
-/// Ticks between two counts of `flows_new`, which no pass of aging reads: a full map costs the
-/// thread some 10 ms.
-const HALF_OPEN_EVERY: u32 = 4;
+/// Ticks between two counts of `affinities`, which grows with clients and not with packets.
+const AFFINITIES_EVERY: u32 = 64;
 
-/// Entries of the flow tables, as last counted.
+/// Session affinity lasts no longer (`timeoutSeconds` of a Service).
+const AFFINITY_MAX: Duration = Duration::from_secs(86_400);
+
+/// Entries of the tables that programs fill, as last counted.
 #[derive(Debug, Default)]
 pub struct FlowCounts {
     pub flows: AtomicU64,
     pub half_open: AtomicU64,
+    /// Those that may be in force still: the map keeps older ones until it needs their place.
+    pub affinities: AtomicU64,
 }
 
 /// Ages flows on a thread of its own, as long as the process lives.
@@ -39,7 +43,8 @@ pub fn age_flows(
     config: &abi::Config,
 ) -> std::io::Result<Arc<FlowCounts>> {
     let counts = Arc::new(FlowCounts::default());
-    let (mut aging, counters, config) = (Aging::new(config), Arc::clone(&counts), *config);
+    let (mut aging, mut half_open) = (Aging::new(config), HalfOpen::new(config));
+    let counters = Arc::clone(&counts);
     thread::Builder::new().name("flows".to_owned()).spawn(move || {
         let mut failing = false;
         for tick in 0_u32.. {
@@ -52,9 +57,12 @@ pub fn age_flows(
             let v4 = after.deleted - before.deleted - v6;
             metrics.flows_aged(started.elapsed(), [v4, v6]);
             counters.flows.store(after.entries, Ordering::Relaxed);
-            if tick % HALF_OPEN_EVERY == 0 {
-                let counted = half_open(&maps.flows_new, &config, now);
-                let counted = counted.map(|live| counters.half_open.store(live, Ordering::Relaxed));
+            outcome = outcome.and(half_open.tick(&maps.flows_new, now));
+            counters.half_open.store(half_open.live(), Ordering::Relaxed);
+            if tick % AFFINITIES_EVERY == 0 {
+                let counted = affinities(&maps, now);
+                let counted =
+                    counted.map(|live| counters.affinities.store(live, Ordering::Relaxed));
                 outcome = outcome.and(counted);
             }
             // Once, not every tick: the next one tries again.
@@ -67,6 +75,12 @@ pub fn age_flows(
         }
     })?;
     Ok(counts)
+}
+
+/// `now`: [`host::ticks_now`].
+fn affinities(maps: &Maps, now: u32) -> Result<u64, map::Error> {
+    let longest = abi::ticks(AFFINITY_MAX);
+    maps.affinities.count(|_, affinity| now.wrapping_sub(affinity.last_used) <= longest)
 }
 
 /// Hands every event on to whoever listens. The datapath's ring has this one reader.

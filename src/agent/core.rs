@@ -181,7 +181,7 @@ impl Core {
         let labels = node.map(|node| node.labels.clone()).unwrap_or_default();
         let context = features::context(&self.config, self.dsr.forwarding());
         self.sync.set_context(Context { zone, labels, ..context });
-        self.health.node_leaving(self.nodes.leaving(&this));
+        self.health.node_leaving(self.nodes.leaving());
         self.endpoints.set_pod_cidrs(self.nodes.pod_cidrs(&this));
         let node_ips = self.nodes.addresses(&this);
         self.filter.send_if_modified(|filter| {

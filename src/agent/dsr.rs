@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::status::Feature;
+use super::status::{Device, Feature};
 use crate::config::{Config, DsrDispatch, LbMode};
 use crate::datapath::netlink::GENEVE_DEVICE;
 use crate::datapath::probe::Probe;
@@ -127,8 +127,8 @@ impl Dsr {
         })
     }
 
-    /// `Mode` and `DSR Dispatch Mode` of the status.
-    pub fn features(&self) -> (Feature, Feature) {
+    /// `Mode` and `DSR Dispatch Mode` of the status. `served`: frontends with direct server return.
+    pub fn features(&self, served: u32) -> (Feature, Feature) {
         let word = match self.mode {
             Mode::Snat => "SNAT",
             Mode::Dsr => "DSR",
@@ -136,6 +136,11 @@ impl Dsr {
         };
         let mode = match self.obstacle() {
             Some(why) if self.mode != Mode::Snat => Feature::instead(word, "SNAT", why),
+            _ if self.mode == Mode::Snat && served > 0 => {
+                let s = if served == 1 { "" } else { "s" };
+                let why = format!("{served} frontend{s} by DSR, as annotations ask");
+                Feature::instead(word, word, why)
+            }
             _ => Feature::as_requested(word),
         };
         let form = match self.dispatch {
@@ -178,14 +183,33 @@ impl Dsr {
 
     /// The largest request, IPv4 first, that fits through a device with `mtu`; None where none goes
     /// out by direct server return.
-    pub fn request_mtu(&self, mtu: u32) -> Option<[u32; 2]> {
+    pub fn request_mtu(&self, mtu: u32, served: u32) -> Option<[u32; 2]> {
         let fits = |v6| mtu.saturating_sub(self.overhead(v6));
-        self.is_on().then(|| [fits(false), fits(true)])
+        self.is_on(served).then(|| [fits(false), fits(true)])
     }
 
-    /// Requests go out by direct server return, of some services at least.
-    pub fn is_on(&self) -> bool {
-        self.mode != Mode::Snat && self.obstacle().is_none()
+    /// Requests go out by direct server return: the mode has it, or `served` frontends do, which an
+    /// annotation may ask for under any mode.
+    pub fn is_on(&self, served: u32) -> bool {
+        served > 0 || (self.mode != Mode::Snat && self.obstacle().is_none())
+    }
+
+    /// What the driver hook leaves to tc. None: it sends requests as tc does.
+    pub fn left_to_tc(&self, served: u32) -> Option<&'static str> {
+        (self.dispatch == DsrDispatch::Geneve && self.is_on(served))
+            .then_some("requests by direct server return with Geneve are sent by tc")
+    }
+
+    /// Adds to a device what `served` frontends mean for it.
+    pub fn describe(&self, device: &mut Device, served: u32) {
+        device.dsr_mtu = self.request_mtu(device.mtu, served);
+        if device.acceleration.is_empty() {
+            return;
+        }
+        if let Some(left) = self.left_to_tc(served) {
+            let why = &mut device.acceleration_problem;
+            *why = if why.is_empty() { left.to_owned() } else { format!("{why}; {left}") };
+        }
     }
 }
 

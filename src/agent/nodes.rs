@@ -17,8 +17,12 @@ const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
 
 #[derive(Debug, Default)]
 pub struct Nodes {
+    /// The name of the node that we run on.
+    this: String,
     nodes: BTreeMap<String, Node>,
     listed: bool,
+    /// This node's object was there once, be it gone by now.
+    seen: bool,
     /// What the network routes by itself.
     native: Vec<IpNet>,
     /// In the way of routes to other nodes.
@@ -27,12 +31,18 @@ pub struct Nodes {
 
 impl Nodes {
     /// `native`: `ipv4NativeRoutingCIDR` and `ipv6NativeRoutingCIDR`, those that are set.
-    pub fn new(native: Vec<IpNet>) -> Self {
-        Self { native, ..Self::default() }
+    pub fn new(this: impl Into<String>, native: Vec<IpNet>) -> Self {
+        Self { this: this.into(), native, ..Self::default() }
     }
 
     /// Takes a change; returns whether there was one.
     pub fn change(&mut self, change: Change) -> bool {
+        let changed = self.take(change);
+        self.seen |= self.nodes.contains_key(&self.this);
+        changed
+    }
+
+    fn take(&mut self, change: Change) -> bool {
         match change {
             Change::Set(Object::Node(node)) => {
                 let same = self.nodes.get(&node.name) == Some(&node);
@@ -98,9 +108,13 @@ impl Nodes {
         Some(table)
     }
 
-    /// The node is about to go: load balancers shall choose another.
-    pub fn leaving(&self, name: &str) -> bool {
-        self.get(name).is_some_and(|n| n.deleting || n.taints.iter().any(|t| t == TO_BE_DELETED))
+    /// This node is about to go, or its object is gone after it was there: load balancers shall
+    /// choose another (KEP-3836). A node whose object has yet to come is none that leaves.
+    pub fn leaving(&self) -> bool {
+        match self.get(&self.this) {
+            Some(node) => node.deleting || node.taints.iter().any(|taint| taint == TO_BE_DELETED),
+            None => self.seen,
+        }
     }
 
     /// Every node of `listed` that is known otherwise here, and those that only one of the two has.
@@ -240,6 +254,40 @@ mod tests {
         assert_eq!(found("fd00::1/128"), (ip("fd00::1"), NODE_ADDRESS));
         assert_eq!(found("10.1.1.0/24"), (ip("10.0.0.1"), 0));
         assert_eq!(found("fd01::/64"), (ip("fd00::1"), 0));
+    }
+
+    #[test]
+    fn a_node_leaves_when_it_is_marked_or_its_object_goes_and_stays_when_it_comes_back() {
+        let marked = |change: fn(&mut Node)| {
+            let Object::Node(mut node) = node("n1", "a") else { panic!() };
+            change(&mut node);
+            Change::Set(Object::Node(node))
+        };
+        let set = || marked(|_| {});
+        let list = |names: &[&str]| {
+            let nodes = names.iter().map(|name| node(name, "a")).collect();
+            Change::Listed(Kind::Node, nodes)
+        };
+        let removed = |name: &str| Change::Removed(ObjectKey::Node(name.to_owned()));
+        let mut nodes = Nodes::new("n1", Vec::new());
+        for (change, leaving, what) in [
+            (list(&["n2"]), false, "its object has yet to come"),
+            (removed("n1"), false, "nothing that was there is gone"),
+            (set(), false, "it is there"),
+            (removed("n2"), false, "another's"),
+            (removed("n1"), true, "its object is gone"),
+            (list(&["n2"]), true, "and stays gone"),
+            (set(), false, "it came back"),
+            (list(&["n2"]), true, "gone while nobody watched"),
+            (list(&["n1", "n2"]), false, "it came back with a list"),
+            (marked(|node| node.deleting = true), true, "it is being deleted"),
+            (set(), false, "the former node's successor"),
+            (marked(|node| node.taints = vec![TO_BE_DELETED.to_owned()]), true, "tainted"),
+            (marked(|node| node.taints = vec!["other".to_owned()]), false, "other taints"),
+        ] {
+            nodes.change(change);
+            assert_eq!(nodes.leaving(), leaving, "{what}");
+        }
     }
 
     #[test]

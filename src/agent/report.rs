@@ -16,7 +16,7 @@ use super::dsr::Dsr;
 use super::endpoints::Endpoints;
 use super::status::{self, Status};
 use super::uplinks::Attached;
-use crate::abi::OWNED_NODEPORT;
+use crate::abi::{OWNED_NODEPORT, ServiceKind};
 use crate::config::NodePortAddresses;
 use crate::datapath::Maps;
 use crate::datapath::netlink::View;
@@ -53,6 +53,10 @@ pub struct Now<'a> {
     pub targets: u64,
     /// Entries of `maglev` that tables take.
     pub tables: u64,
+    /// Entries of `vips`.
+    pub vips: u64,
+    /// Entries of `nodes`; None while the nodes are not known.
+    pub nodes: Option<u64>,
     pub pending: u64,
     pub mechanism: &'static str,
     pub node_ips: &'a [IpAddr],
@@ -85,10 +89,10 @@ impl Report {
         for device in &mut status.devices {
             let (word, problem) = now.acceleration.of_device(&device.name);
             (device.acceleration, device.acceleration_problem) = (word.into(), problem.into());
-            device.dsr_mtu = now.dsr.request_mtu(device.mtu);
+            now.dsr.describe(device, now.totals.dsr);
         }
         status.features.xdp_acceleration = now.acceleration.feature();
-        (status.features.mode, status.features.dsr_dispatch) = now.dsr.features();
+        (status.features.mode, status.features.dsr_dispatch) = now.dsr.features(now.totals.dsr);
         status.pod_cidrs = now.pod_cidrs.iter().map(IpNet::to_string).collect();
         status.endpoints = now
             .endpoints
@@ -103,7 +107,10 @@ impl Report {
         status.sync = status::Sync {
             services: now.totals.services.into(),
             frontends: frontends(&now.totals),
+            frontend_types: by_type(&now.totals),
             backends: now.totals.backends.into(),
+            backends_terminating: now.totals.backends_terminating.into(),
+            backends_not_ready: now.totals.backends_not_ready.into(),
             no_local_internal: now.totals.no_local_internal.map(u64::from),
             no_local_external: now.totals.no_local_external.map(u64::from),
             pending: now.pending,
@@ -117,8 +124,11 @@ impl Report {
     /// How full the maps are, from what is known without reading them.
     fn fills(&self, now: &Now<'_>) -> Vec<status::MapFill> {
         let addresses = now.endpoints.list().map(|pod| pod.addresses.len() as u64).sum();
+        let clients = now.endpoints.list().filter(|pod| pod.netns_cookie != 0).count() as u64;
+        let [xdp_devices, xdp_vlans] = now.acceleration.written();
         let maps = now.maps;
-        [
+        let nodes = now.nodes.map(|entries| ("nodes", entries, maps.nodes.max_entries()));
+        let others = [
             ("services", frontends(&now.totals), maps.services.max_entries()),
             ("backends", now.totals.backends.into(), maps.backends.max_entries()),
             ("target_state", now.targets, maps.target_state.max_entries()),
@@ -132,18 +142,36 @@ impl Report {
             ("endpoints", addresses, maps.endpoints.max_entries()),
             ("owned", now.view.owned.len() as u64, maps.owned.max_entries()),
             ("uplinks", now.view.uplinks.len() as u64, maps.uplinks.max_entries()),
-        ]
-        .map(|(name, entries, max)| status::MapFill {
+            ("vips", now.vips, maps.vips.max_entries()),
+            ("source_ranges", now.totals.source_ranges.into(), maps.source_ranges.max_entries()),
+            (
+                "affinities",
+                self.flows.affinities.load(Ordering::Relaxed),
+                maps.affinities.max_entries(),
+            ),
+            ("clients", clients, maps.clients.max_entries()),
+            ("xdp_devices", xdp_devices, maps.xdp_devices.max_entries()),
+            ("xdp_vlans", xdp_vlans, maps.xdp_vlans.max_entries()),
+        ];
+        let fill = |(name, entries, max): (&str, u64, u32)| status::MapFill {
             name: name.to_owned(),
             entries,
             max_entries: max.into(),
-        })
-        .into()
+        };
+        others.into_iter().chain(nodes).map(fill).collect()
     }
 }
 
 fn frontends(totals: &Totals) -> u64 {
     totals.frontends.iter().copied().map(u64::from).sum()
+}
+
+/// Every type is there, also without a frontend.
+fn by_type(totals: &Totals) -> BTreeMap<String, u64> {
+    let types = (1..).zip(totals.frontends).filter_map(|(number, count)| {
+        Some((ServiceKind::from_number(number)?.name().to_owned(), count.into()))
+    });
+    types.collect()
 }
 
 /// What the keeper of health check ports is to answer. `addresses`: `nodePort.addresses`.

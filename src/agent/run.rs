@@ -27,6 +27,7 @@ use super::{Handle, report, source, status};
 use crate::config::{Config, KubeProxyReplacement, NodePortAddresses};
 use crate::datapath::netlink::{self, Filter, Routes, Serving, View};
 use crate::datapath::{Datapath, Options, host, probe, sysctl};
+use crate::k8s::kube::Observer;
 use crate::model::SourceStatus;
 use crate::serve::{self, Health, Metrics, Shared};
 
@@ -44,7 +45,7 @@ pub async fn run(config: Config) -> Result<()> {
     let config = Arc::new(config);
     // First: a second agent must be refused before it touches what the first one uses.
     let local = serve::bind_socket(&config.socket).await?;
-    let public = serve::public::bind(config.healthz_bind).await?;
+    let (public, taken) = serve::public::bind(&config.healthz_bind).await?;
 
     host::mount_bpffs(bpffs_of(&config)).context("cannot mount a bpffs")?;
     let probe = probe::run(&config.bpf_root);
@@ -56,6 +57,7 @@ pub async fn run(config: Config) -> Result<()> {
         let message = format!("{error:#}");
         problems.push(status::Problem { subject: subject.to_owned(), message });
     };
+    taken.into_iter().for_each(|error| note("health and metrics", error.into()));
     let mut sysctls = Vec::new();
     match sysctl::enable_forwarding() {
         Ok(changed) => sysctls.extend(changed),
@@ -129,10 +131,11 @@ pub async fn run(config: Config) -> Result<()> {
 
     let base = status::Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        revision: option_env!("CULVERT_REVISION").unwrap_or_default().to_owned(),
         node_name: config.node_name.clone(),
         kernel: probe.kernel.clone(),
         started: report::unix_seconds(),
-        features: features::of(&config, &probe, socket_lb, dsr.features()),
+        features: features::of(&config, &probe, socket_lb, dsr.features(0)),
         node_port: config.node_port.range.into(),
         annotations: crate::lb::obeyed_annotations().collect(),
         cgroup_root: config.cgroup_root.display().to_string(),
@@ -157,7 +160,9 @@ pub async fn run(config: Config) -> Result<()> {
         maps: Arc::clone(&maps),
     };
     tokio::spawn(serve::api::serve(local, shared.clone()));
-    tokio::spawn(serve::public::serve(public, shared));
+    for listener in public {
+        tokio::spawn(serve::public::serve(listener, shared.clone()));
+    }
 
     let (filter, filtered) = watch::channel(Filter {
         devices: config.devices.iter().map(|name| name.parse()).collect::<Result<_, _>>()?,
@@ -176,9 +181,13 @@ pub async fn run(config: Config) -> Result<()> {
     });
     let (changes_tx, changes) = mpsc::channel(CHANGES);
     let (source_tx, source) = watch::channel(SourceStatus::default());
-    source::follow(&config, changes_tx, source_tx);
+    let counting = Arc::clone(&metrics);
+    let observer = Observer::new(move |each| {
+        counting.api_request(each.method, each.host, each.code, each.took);
+    });
+    source::follow(&config, changes_tx, source_tx, observer);
 
-    let native = config.native_routing_cidrs();
+    let nodes = Nodes::new(config.node_name.clone(), config.native_routing_cidrs());
     let keeper = serve::keeper::socket_beside(&config.socket);
     let checks = Checks::start(keeper, config.healthz_timeout, Arc::clone(&health));
     let core = Core {
@@ -190,7 +199,7 @@ pub async fn run(config: Config) -> Result<()> {
         acceleration,
         dsr,
         dsr_kernel: InKernel::open()?,
-        nodes: Nodes::new(native),
+        nodes,
         reaper,
         routes,
         filter,

@@ -19,14 +19,20 @@ use crate::model::{Change, Kind, ObjectName, Problem, SourceStatus};
 const SILENCE: Duration = Duration::from_secs(10);
 
 /// Sends everything there is, then what changes, until `changes` has no receiver.
-pub fn follow(config: &Config, changes: mpsc::Sender<Change>, status: watch::Sender<SourceStatus>) {
+/// `observer` is told of the requests that this takes, where there is a server to ask.
+pub fn follow(
+    config: &Config,
+    changes: mpsc::Sender<Change>,
+    status: watch::Sender<SourceStatus>,
+    observer: kube::Observer,
+) {
     match config.source() {
         Source::Manifests { dir } => {
             let proxy_name = config.k8s.service_proxy_name.clone();
             tokio::spawn(manifests::run(dir, proxy_name, changes, status));
         }
         Source::Kube(server) => {
-            let options = options(config, server);
+            let options = kube::Options { observer, ..options(config, server) };
             tokio::spawn(async move {
                 if let Err(error) = kube::run(options, changes, status.clone()).await {
                     let message = chain(&error);
@@ -69,7 +75,7 @@ pub struct Snapshot {
 pub async fn snapshot(config: &Config, kinds: &[Kind]) -> Result<Snapshot> {
     let (sender, mut changes) = mpsc::channel(64);
     let (status_sender, status) = watch::channel(SourceStatus::default());
-    follow(config, sender, status_sender);
+    follow(config, sender, status_sender, kube::Observer::default());
     let mut snapshot = Snapshot::default();
     let mut missing = kinds.to_vec();
     while !missing.is_empty() {

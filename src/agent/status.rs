@@ -6,6 +6,7 @@
 
 mod feature;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,9 @@ pub use feature::{Feature, Features};
 #[serde(rename_all = "camelCase", default)]
 pub struct Status {
     pub version: String,
+    /// Of the source, where the build was told.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub revision: String,
     pub node_name: String,
     /// `uname -r`.
     pub kernel: String,
@@ -161,8 +165,13 @@ pub struct Device {
 pub struct Sync {
     pub services: u64,
     pub frontends: u64,
+    /// Those by what they are: `ClusterIP`, `NodePort` …
+    pub frontend_types: BTreeMap<String, u64>,
     /// Slots of backend lists.
     pub backends: u64,
+    /// Those of them that finish old connections, and those that count as endpoints and get none.
+    pub backends_terminating: u64,
+    pub backends_not_ready: u64,
     /// Service ports with policy Local and endpoints, of which none is on this node.
     /// IPv4 first.
     pub no_local_internal: [u64; 2],

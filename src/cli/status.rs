@@ -2,6 +2,7 @@
 //! `culvert status`: what was asked for, what is in effect, and why.
 
 mod draw;
+mod left;
 mod verbose;
 
 use std::process::ExitCode;
@@ -27,11 +28,20 @@ pub(super) struct Args {
     brief: bool,
 }
 
-/// Fails when the agent does not answer; exits with 1 when it is not ready.
+/// Exits with 1 when the agent is not ready. Where it does not answer, what it left behind is shown;
+/// fails where that is nothing.
 pub(super) fn run(args: Args) -> Result<ExitCode> {
     let places = args.paths.resolve()?;
-    let status: Status =
-        block_on(async { Client::connect(&places.socket).await?.get("/v1/status").await })?;
+    let asked = block_on(async { Client::connect(&places.socket).await?.get("/v1/status").await });
+    let status: Status = match asked {
+        Ok(status) => status,
+        Err(error) if args.brief => return Err(error),
+        Err(error) => {
+            let Ok(left) = left::read(&places.bpf_root, &error) else { return Err(error) };
+            args.output.write(&left, left::lines)?;
+            return Ok(ExitCode::FAILURE);
+        }
+    };
 
     if args.brief && args.output.output == Format::Table {
         if status.ready {

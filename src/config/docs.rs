@@ -16,7 +16,8 @@ pub fn page() -> String {
          environment over the file, the file over the default. Dots in a key are levels of the file:\n\n\
          ```yaml\nnodePort:\n  range: \"30000,32767\"\n```\n\n\
          Unknown keys, impossible combinations and values that this version does not support are\n\
-         refused, with the key named. Lists take commas; durations are written `90s`, `5m` or `2h`.\n\n\
+         refused, with the key named, and so is a `CULVERT_` variable that is nearly one of these; others\n\
+         are logged, but for those that Kubernetes makes of a Service's name. Lists take commas; durations are written `90s`, `5m` or `2h`.\n\n\
          | key | flag and environment | default | what it does |\n|---|---|---|---|\n"
     );
     for key in KEYS {

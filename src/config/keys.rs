@@ -100,7 +100,9 @@ keys! {
         "How much of kube-proxy's work is done: `true` all of it, or the agent ends with an error; \
          `partial` what is enabled and what the kernel can; `false` ClusterIP for pods only"
     "kubeProxyReplacementHealthzBindAddr", "kube-proxy-replacement-healthz-bind-addr" =>
-        healthz_bind; "Address of `/healthz`, `/livez`, `/readyz` and `/metrics`"
+        healthz_bind;
+        "Addresses of `/healthz`, `/livez`, `/readyz` and `/metrics`; load balancers that are set up \
+         for kube-proxy probe port 10256, so `0.0.0.0:1025,0.0.0.0:10256` serves both"
     "healthzTimeout", "healthz-timeout" => healthz_timeout;
         "`/healthz` answers 503 once an update has waited this long"
     "nodePort.enabled", "node-port-enabled" => node_port.enabled; "Serve NodePorts"

@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::keys::{self, KEYS, Key};
 use super::later::{self, Meaning};
-use super::{Algorithm, Config, KubeProxyReplacement, PortRange, rules};
+use super::{Algorithm, Config, KubeProxyReplacement, PortRange, rules, stray};
 
 /// Why there is no configuration.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -22,6 +22,9 @@ pub enum Error {
 
     #[error("unknown key `{key}` in `{file}`{}", hint.as_ref().map(|h| format!("; {h}")).unwrap_or_default())]
     UnknownKey { file: String, key: String, hint: Option<String> },
+
+    #[error("environment `{name}` is no key's; did you mean `{meant}`?")]
+    UnknownVariable { name: String, meant: String },
 
     #[error("`{key}: {value}` is not supported by this version")]
     NotSupported { key: String, value: String },
@@ -75,6 +78,7 @@ impl Inputs {
 
         self.take_file(&mut given, &mut config.warnings)?;
         let meant = self.take_env(&mut given);
+        config.warnings.extend(stray::check(&self.env)?);
         for (name, value) in &self.flags {
             if let Some(key) = keys::find(name) {
                 given.put(key, value.clone(), format!("`--{}`", key.flag));

@@ -81,7 +81,10 @@ const RULES: &[Rule] = &[
     },
     Rule {
         keys: ["kubeProxyReplacementHealthzBindAddr", "nodePort.range"],
-        broken: |c, _| c.node_port.enabled && c.node_port.range.contains(c.healthz_bind.port()),
+        broken: |c, _| {
+            let mut ports = c.healthz_bind.iter().map(|address| address.port());
+            c.node_port.enabled && ports.any(|port| c.node_port.range.contains(port))
+        },
         why: "the health port must not be one that a NodePort may get",
     },
     Rule {
@@ -206,6 +209,10 @@ pub(super) fn check(config: &Config, given: &Given) -> Result<(), Error> {
     if config.mtu != 0 && !MTU.contains(&config.mtu) {
         let reason = format!("{} is not between {} and {}", config.mtu, MTU.start(), MTU.end());
         return Err(Error::Value { origin: "`MTU`".to_owned(), reason });
+    }
+    if config.healthz_bind.is_empty() {
+        let origin = "`kubeProxyReplacementHealthzBindAddr`".to_owned();
+        return Err(Error::Value { origin, reason: "name at least one address".to_owned() });
     }
     for rule in RULES {
         if (rule.broken)(config, given) {

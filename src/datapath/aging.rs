@@ -3,7 +3,7 @@
 //!
 //! The datapath takes an expired entry for a miss, so nothing is wrong until it is collected; it
 //! only takes room. Each tick reads a portion of `flows` from where the last one ended, the larger
-//! the fuller the map is. `flows_new` needs none of this: it evicts by itself.
+//! the fuller the map is. `flows_new` evicts by itself, so there the live ones are only counted.
 
 use std::collections::BTreeSet;
 
@@ -15,20 +15,52 @@ mod rules;
 
 pub use rules::{Timeouts, expired, partner_key};
 
-/// Entries of `flows_new` that have not expired. Reads the whole map.
-pub fn half_open(
-    flows_new: &Map<FlowKey, Flow>,
-    config: &abi::Config,
-    now: u32,
-) -> Result<u64, Error> {
-    let timeouts = Timeouts::from(config);
-    let (mut cursor, mut read, mut live) = (Cursor::new(), Vec::new(), 0);
-    while !cursor.is_at_end() {
-        flows_new.read_portion(&mut cursor, pace::BATCH as usize, &mut read)?;
-        let dead = |(key, flow): &(FlowKey, Flow)| expired(flow, key.proto, now, &timeouts);
-        live += read.drain(..).filter(|entry| !dead(entry)).count() as u64;
+/// Counts the entries of `flows_new` that have not expired, which the kernel does not tell.
+#[derive(Debug)]
+pub struct HalfOpen {
+    timeouts: Timeouts,
+    cursor: Cursor<FlowKey>,
+    /// Live entries met since the pass began.
+    met: u64,
+    live: u64,
+}
+
+impl HalfOpen {
+    pub fn new(config: &abi::Config) -> Self {
+        Self { timeouts: Timeouts::from(config), cursor: Cursor::new(), met: 0, live: 0 }
     }
-    Ok(live)
+
+    /// As the last pass found them.
+    pub fn live(&self) -> u64 {
+        self.live
+    }
+
+    /// Reads the next portion. Call it once a tick; `now` is [`super::host::ticks_now`].
+    pub fn tick(&mut self, flows_new: &Map<FlowKey, Flow>, now: u32) -> Result<(), Error> {
+        let read = next_portion(flows_new, &mut self.cursor, self.live.max(self.met))?;
+        let dead = |(key, flow): &(FlowKey, Flow)| expired(flow, key.proto, now, &self.timeouts);
+        self.met += read.iter().filter(|entry| !dead(entry)).count() as u64;
+        if self.cursor.is_at_end() {
+            self.live = std::mem::take(&mut self.met);
+            self.cursor = Cursor::new();
+        }
+        Ok(())
+    }
+}
+
+/// What a tick reads of `flows`, which has some `entries`, from `cursor` on.
+fn next_portion(
+    flows: &Map<FlowKey, Flow>,
+    cursor: &mut Cursor<FlowKey>,
+    entries: u64,
+) -> Result<Vec<(FlowKey, Flow)>, Error> {
+    let portion = pace::portion(entries, u64::from(flows.max_entries()));
+    let mut read = Vec::new();
+    while (read.len() as u64) < portion && !cursor.is_at_end() {
+        let missing = portion - read.len() as u64;
+        flows.read_portion(cursor, missing.min(pace::BATCH) as usize, &mut read)?;
+    }
+    Ok(read)
 }
 
 /// Where the collection stands. Lives as long as the agent.
@@ -73,13 +105,7 @@ impl Aging {
     pub fn tick(&mut self, flows: &Map<FlowKey, Flow>, now: u32) -> Result<(), Error> {
         // What has been met in this pass already may be more than the last one found.
         let entries = self.counts.entries.max(self.met);
-        let portion = pace::portion(entries, u64::from(flows.max_entries()));
-        let mut read = Vec::new();
-        while (read.len() as u64) < portion && !self.cursor.is_at_end() {
-            let missing = portion - read.len() as u64;
-            flows.read_portion(&mut self.cursor, missing.min(pace::BATCH) as usize, &mut read)?;
-        }
-
+        let read = next_portion(flows, &mut self.cursor, entries)?;
         let mut gone = BTreeSet::new();
         for (key, flow) in &read {
             if expired(flow, key.proto, now, &self.timeouts) {

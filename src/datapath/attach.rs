@@ -20,10 +20,12 @@ use super::{Datapath, pins};
 mod cgroup;
 mod cleanup;
 mod clsact;
+mod list;
 mod name;
 mod xdp;
 
 pub use cleanup::{Removed, cleanup};
+pub use list::attached;
 pub use xdp::XdpMode;
 
 /// Why a program is not where it should be.

@@ -242,6 +242,11 @@ impl Balancer {
         self.tables.in_use()
     }
 
+    /// Entries of `vips`.
+    pub fn vips_in_use(&self) -> u64 {
+        self.vips.in_use()
+    }
+
     pub fn totals(&self) -> Totals {
         self.totals
     }

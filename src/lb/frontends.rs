@@ -47,7 +47,8 @@ pub(super) fn families(service: &Service) -> impl Iterator<Item = bool> {
 }
 
 /// Every frontend of `port` in one family. An address that is there twice is what it was first, in
-/// the order ClusterIP, ExternalIPs, LoadBalancer.
+/// the order ClusterIP, LoadBalancer, ExternalIPs: as between services, what a controller gave out
+/// counts before what anybody may write, and it has `loadBalancerSourceRanges`.
 pub(super) fn frontends(
     service: &Service,
     port: &ServicePort,
@@ -61,14 +62,14 @@ pub(super) fn frontends(
     for ip in service.cluster_ips.iter().filter(|ip| ip.is_ipv6() == v6) {
         add((*ip).into(), port.port, ServiceKind::ClusterIp);
     }
-    for ip in service.external_ips.iter().filter(|ip| serve.external && ip.is_ipv6() == v6) {
-        add((*ip).into(), port.port, ServiceKind::ExternalIp);
-    }
     if serve.external && service.r#type == ServiceType::LoadBalancer {
         let ours = service.ingress.iter().filter(|i| !i.proxied && i.ip.is_ipv6() == v6);
         for ingress in ours {
             add(ingress.ip.into(), port.port, ServiceKind::LoadBalancer);
         }
+    }
+    for ip in service.external_ips.iter().filter(|ip| serve.external && ip.is_ipv6() == v6) {
+        add((*ip).into(), port.port, ServiceKind::ExternalIp);
     }
     if let Some(range) = &serve.node_ports
         && let Some(node_port) = node_port_of(service)(port).filter(|port| range.contains(port))

@@ -13,8 +13,9 @@ use crate::model::{ObjectName, ServiceType, TrafficPolicy};
 pub struct HealthCheck {
     pub service: ObjectName,
     pub port: u16,
-    /// Ready endpoints on this node. Terminating ones do not count: nothing new shall come. Of a
-    /// dual-stack service those of the family that has more.
+    /// Ready endpoints on this node. One that terminates is ready only where the service publishes
+    /// addresses that are not; others do not count, since nothing new shall come. Of a dual-stack
+    /// service those of the family that has more.
     pub local_endpoints: usize,
 }
 
@@ -37,7 +38,7 @@ impl Balancer {
 
 fn local_ready(objects: &Objects, service: &ObjectName, node: &str) -> usize {
     let endpoints = objects.slices(service).flat_map(|slice| &slice.endpoints);
-    let ready = endpoints.filter(|e| e.ready && !e.terminating && e.node.as_deref() == Some(node));
+    let ready = endpoints.filter(|e| e.ready && e.node.as_deref() == Some(node));
     // An endpoint may be in two slices while it moves.
     let addresses: BTreeSet<IpAddr> = ready.map(|endpoint| endpoint.ip).collect();
     let v6 = addresses.iter().filter(|ip| ip.is_ipv6()).count();

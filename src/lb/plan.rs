@@ -178,6 +178,11 @@ pub struct Totals {
     pub frontends: [u32; 5],
     pub backends: u32,
     pub backends_terminating: u32,
+    pub backends_not_ready: u32,
+    /// Entries of `source_ranges`.
+    pub source_ranges: u32,
+    /// Frontends whose remote backends answer clients themselves.
+    pub dsr: u32,
     /// Service ports whose policy is Local and that have endpoints, but none on this node.
     /// IPv4 first.
     pub no_local_internal: [u32; 2],
@@ -198,6 +203,9 @@ impl Totals {
             (&mut self.services, other.services),
             (&mut self.backends, other.backends),
             (&mut self.backends_terminating, other.backends_terminating),
+            (&mut self.backends_not_ready, other.backends_not_ready),
+            (&mut self.source_ranges, other.source_ranges),
+            (&mut self.dsr, other.dsr),
         ];
         let pairs = pairs
             .into_iter()

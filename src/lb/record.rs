@@ -8,7 +8,10 @@ use super::list::{Garbage, List};
 use super::plan::{Gone, Plan, Totals, Write};
 use super::rare::Rare;
 use super::targets::Target;
-use crate::abi::{Addr, BACKEND_TERMINATING, Service, ServiceKey, SourceRangeKey, TargetStatus};
+use crate::abi::{
+    Addr, BACKEND_NOT_READY, BACKEND_TERMINATING, SERVICE_DSR, Service, ServiceKey, SourceRangeKey,
+    TargetStatus,
+};
 
 #[derive(Debug, Default)]
 pub(super) struct Record {
@@ -137,10 +140,14 @@ impl Record {
         for (_, service) in &self.frontends {
             let kind = service.map_or(0, |service| service.kind).saturating_sub(1);
             totals.frontends[usize::from(kind).min(4)] += 1;
+            totals.dsr +=
+                u32::from(service.is_some_and(|service| service.flags & SERVICE_DSR != 0));
         }
+        totals.source_ranges = u32::try_from(self.ranges.len()).unwrap_or(u32::MAX);
         for backend in self.lists.iter().flat_map(|list| &list.slots) {
             totals.backends += 1;
             totals.backends_terminating += u32::from(backend.flags & BACKEND_TERMINATING != 0);
+            totals.backends_not_ready += u32::from(backend.flags & BACKEND_NOT_READY != 0);
         }
         totals
     }

@@ -59,7 +59,7 @@ fn every_kind_of_frontend_is_written_for_each_family() {
     let mut web = service("web", &["10.96.0.1", "fd00::1"]);
     web.r#type = ServiceType::LoadBalancer;
     web.ports[0].node_port = Some(30080);
-    web.external_ips = vec![ip("192.0.2.1")];
+    web.external_ips = vec![ip("192.0.2.1"), ip("192.0.2.4")];
     web.ingress = ["192.0.2.2", "2001:db8::2", "192.0.2.1"]
         .map(|text| IngressAddress { ip: ip(text), proxied: false })
         .to_vec();
@@ -87,14 +87,18 @@ fn every_kind_of_frontend_is_written_for_each_family() {
             ("::".into(), 30080, "NodePort"),
             ("0.0.0.0".into(), 30080, "NodePort"),
             ("10.96.0.1".into(), 80, "ClusterIP"),
-            ("192.0.2.1".into(), 80, "ExternalIPs"),
+            ("192.0.2.1".into(), 80, "LoadBalancer"),
             ("192.0.2.2".into(), 80, "LoadBalancer"),
+            ("192.0.2.4".into(), 80, "ExternalIPs"),
             ("2001:db8::2".into(), 80, "LoadBalancer"),
             ("fd00::1".into(), 80, "ClusterIP"),
         ]
     );
     assert_eq!(kernel.outside(ServiceKey::new(Addr::V6_WILDCARD, 30080, TCP)), ["[fd01::1]:8080"]);
     assert_eq!(kernel.outside(key("192.0.2.1", 80)), ["10.1.0.1:8080"]);
+    let totals = kernel.balancer.totals();
+    assert_eq!(totals.frontends, [2, 2, 1, 3, 0]);
+    assert_eq!(kernel.balancer.vips_in_use(), kernel.tables.vips.len() as u64);
 }
 
 #[test]

@@ -86,6 +86,11 @@ impl Vips {
         self.written.get(addr).is_some_and(Option::is_none)
     }
 
+    /// Entries of the map, also those that may not be there.
+    pub(super) fn in_use(&self) -> u64 {
+        self.written.len() as u64
+    }
+
     /// What is known to be in the map.
     pub(super) fn known(&self) -> BTreeMap<Addr, Vip> {
         let known = |(addr, flags): (&Addr, &Option<u32>)| {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! kube-proxy's meaning of healthy (KEP-3836): cloud load balancers probe it to choose nodes.
 //!
-//! Unhealthy is an update that waits longer than the timeout, or a node that is about to leave.
+//! Unhealthy is an update that waits longer than the timeout, or a node that leaves or is gone.
 //! Starting up is healthy, and so is an API server that is away: what was written forwards.
 
 use std::sync::Mutex;
@@ -62,7 +62,7 @@ impl Health {
         state.updated = Some(SystemTime::now());
     }
 
-    /// This node is being deleted, or has the taint `ToBeDeletedByClusterAutoscaler`.
+    /// This node is being deleted or is gone, or has the taint `ToBeDeletedByClusterAutoscaler`.
     pub fn node_leaving(&self, leaving: bool) {
         self.state().node_leaving = leaving;
     }

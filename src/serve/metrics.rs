@@ -6,59 +6,22 @@
 
 mod buckets;
 mod docs;
+mod process;
 mod registry;
 mod render;
+mod words;
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Counter, Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec,
 };
 
 pub use docs::page;
 use registry::Registry;
-
-/// What one pass of the control loop covered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
-    /// Everything, after the sources had listed.
-    Full,
-    /// What changed.
-    Partial,
-}
-
-impl Stage {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Full => "full",
-            Self::Partial => "partial",
-        }
-    }
-}
-
-/// kube-proxy has one proxy a family, and a label for it since 1.33.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
-    V4,
-    V6,
-}
-
-impl Family {
-    pub(super) const ALL: [Self; 2] = [Self::V4, Self::V6];
-
-    pub fn of(v6: bool) -> Self {
-        if v6 { Self::V6 } else { Self::V4 }
-    }
-
-    /// As `v1.IPFamily`.
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::V4 => "IPv4",
-            Self::V6 => "IPv6",
-        }
-    }
-}
+pub use words::{Family, Stage};
 
 macro_rules! metrics {
     ($($(#[$doc:meta])* $field:ident: $type:ident =
@@ -84,8 +47,8 @@ macro_rules! metrics {
 }
 
 metrics! {
-    build_info: GaugeVec = gauges("culvert_build_info" by "version" "kernel";
-        "Always 1; the version of the agent and of the kernel below it");
+    build_info: GaugeVec = gauges("culvert_build_info" by "version" "revision" "kernel";
+        "Always 1; version and source revision of the agent, and the kernel below it");
     ready: IntGauge = gauge("culvert_ready"; "1 while /readyz answers 200");
     feature: IntGaugeVec = int_gauges(
         "culvert_feature_info" by "feature" "requested" "effective";
@@ -95,8 +58,9 @@ metrics! {
         "Memory that the agent has in use; what is resident is more: free pieces between, code, stacks");
 
     services: IntGauge = gauge("culvert_services"; "Services that are served");
-    frontends: IntGauge = gauge("culvert_frontends"; "Entries of the service table");
-    backends: IntGauge = gauge("culvert_backends"; "Slots of all backend lists");
+    frontends: IntGaugeVec = int_gauges("culvert_frontends" by "type"; "Entries of the service table");
+    backends: IntGaugeVec = int_gauges("culvert_backends" by "state";
+        "Slots of all backend lists; terminating and not_ready ones get no new connections while others can");
     endpoints: IntGauge = gauge("culvert_endpoints"; "Pods of this node");
     pending: IntGauge = gauge("culvert_sync_pending";
         "Services whose writes are not done yet");
@@ -112,7 +76,8 @@ metrics! {
         "Requests and probes that an API server left without a good answer");
     source_troubles: IntCounterVec = counters("culvert_source_troubles_total" by "kind" "reason";
         "Lists and watches that ended before their time");
-    map_entries: IntGaugeVec = int_gauges("culvert_map_entries" by "map"; "Entries in use");
+    map_entries: IntGaugeVec = int_gauges("culvert_map_entries" by "map";
+        "Entries in use; of affinities those that were used within a day");
     map_max_entries: IntGaugeVec = int_gauges("culvert_map_max_entries" by "map";
         "Entries that fit");
     request_mtu: IntGaugeVec = int_gauges("culvert_request_mtu_bytes" by "device" "ip_family";
@@ -151,6 +116,21 @@ metrics! {
         "Flows that aging removed");
     sockets_destroyed: IntCounter = counter("culvert_sockets_destroyed_total";
         "UDP sockets closed because the backend they were connected to left");
+
+    api_requests: IntCounterVec = counters(
+        "rest_client_requests_total" by "code" "method" "host";
+        "Requests to API servers, but for those of `culvert check` and `explain`; code is <error> where no answer came");
+    api_duration: HistogramVec = histograms(
+        "rest_client_request_duration_seconds" by "verb" "host" in buckets::requests();
+        "Time until the head of the API server's answer");
+    process_cpu: Counter = float_counter("process_cpu_seconds_total";
+        "Processor time of the agent, its own and the kernel's for it");
+    process_resident: IntGauge = gauge("process_resident_memory_bytes"; "Memory of the agent that is resident");
+    process_virtual: IntGauge = gauge("process_virtual_memory_bytes"; "Address space of the agent");
+    process_fds: IntGauge = gauge("process_open_fds"; "File descriptors that the agent has open");
+    process_fds_max: IntGauge = gauge("process_max_fds"; "File descriptors that it may open");
+    process_start: Gauge = float_gauge("process_start_time_seconds";
+        "When the agent started, in seconds since the epoch");
 
     kp_sync: HistogramVec = histograms(
         "kubeproxy_sync_proxy_rules_duration_seconds" by "ip_family" in buckets::sync();
@@ -252,6 +232,13 @@ impl Metrics {
             self.kp_conntrack.with_label_values(&label).observe(took.as_secs_f64());
             self.kp_conntrack_deleted.with_label_values(&label).inc_by(deleted);
         }
+    }
+
+    /// A request to the API server at `host`. `code`: None where no answer came.
+    pub fn api_request(&self, method: &str, host: &str, code: Option<u16>, took: Duration) {
+        let code = code.map_or_else(|| "<error>".to_owned(), |code| code.to_string());
+        self.api_requests.with_label_values(&[code.as_str(), method, host]).inc();
+        self.api_duration.with_label_values(&[method, host]).observe(took.as_secs_f64());
     }
 
     pub fn sockets_destroyed(&self, count: u64) {

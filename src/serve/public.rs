@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `:1025`: `/healthz`, `/livez`, `/readyz` and `/metrics`.
+//! `:1025`: `/healthz`, `/livez`, `/readyz`, `/metrics`, and kube-proxy's `/proxyMode`.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,15 +14,32 @@ use super::http::{self, Answer, Limits};
 use super::{Health, Metrics, Shared};
 use crate::agent::status::Status;
 
-/// Listens on `address`; the error names it.
-pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|error| {
-        let text = format!(
-            "cannot listen on `{address}` ({error}); free it or change \
-             `kubeProxyReplacementHealthzBindAddr`"
-        );
-        io::Error::new(error.kind(), text)
-    })
+/// Listens on those of `addresses` that are free, and says of each other why not.
+///
+/// # Errors
+/// None can be listened on; the error names them.
+pub async fn bind(addresses: &[SocketAddr]) -> io::Result<(Vec<TcpListener>, Vec<io::Error>)> {
+    let (mut listeners, mut refused) = (Vec::new(), Vec::new());
+    for address in addresses {
+        match TcpListener::bind(address).await {
+            Ok(listener) => listeners.push(listener),
+            Err(error) => refused.push((address, error)),
+        }
+    }
+    let say = |(address, error): &(&SocketAddr, io::Error)| {
+        format!("cannot listen on `{address}` ({error})")
+    };
+    let advice = "free it and restart the agent, or change `kubeProxyReplacementHealthzBindAddr`";
+    match refused.first() {
+        Some((_, first)) if listeners.is_empty() => {
+            let all: Vec<String> = refused.iter().map(say).collect();
+            Err(io::Error::new(first.kind(), format!("{}; {advice}", all.join(", "))))
+        }
+        _ => {
+            let told = |each| io::Error::other(format!("{}; {advice}", say(&each)));
+            Ok((listeners, refused.into_iter().map(told).collect()))
+        }
+    }
 }
 
 /// Serves until the listener's task is dropped.
@@ -57,6 +74,7 @@ async fn respond(method: &Method, path: &str, shared: &Shared) -> Answer {
         "/livez" => livez(&shared.health, &shared.metrics),
         "/readyz" => readyz(&shared.agent.status.borrow().clone()),
         "/metrics" => metrics(shared).await,
+        "/proxyMode" => http::answer(StatusCode::OK, "text/plain", b"ebpf".to_vec()),
         _ => http::refuse(StatusCode::NOT_FOUND, &format!("there is no `{path}`")),
     }
 }
@@ -95,4 +113,25 @@ async fn metrics(shared: &Shared) -> Answer {
 
 fn code(good: bool) -> StatusCode {
     if good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_taken_address_is_named_and_the_others_are_listened_on() {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let holder = TcpListener::bind(any).await.unwrap();
+        let taken = holder.local_addr().unwrap();
+        let (listeners, refused) = bind(&[any, taken, any]).await.unwrap();
+        assert_eq!(listeners.len(), 2);
+        let said: Vec<String> = refused.iter().map(ToString::to_string).collect();
+        assert_eq!(said.len(), 1);
+        assert!(said[0].starts_with(&format!("cannot listen on `{taken}` (")), "{said:?}");
+
+        let error = bind(&[taken, taken]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(error.to_string().matches(&taken.to_string()).count(), 2, "{error}");
+    }
 }

@@ -66,21 +66,29 @@ impl std::fmt::Display for EventView {
     }
 }
 
-/// The bit mask of these hooks' names; `all` is every one.
+/// The bit mask of these hooks' names; `all` is every one that traces.
+///
+/// # Errors
+/// A name that is no hook's, or of one that has no traces: sockets are translated before there is a
+/// packet, and what leaves by the Geneve device was traced where it was sent there.
 pub fn hook_mask<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<u32, String> {
     let mut mask = 0;
     for name in names {
-        let known = |hook: &&Hook| hook.name() == name;
-        mask |= match Hook::ALL.iter().find(known) {
+        mask |= match traced().find(|hook| hook.name() == name) {
             Some(hook) => 1 << hook.number(),
-            None if name == "all" => Hook::ALL.iter().fold(0, |m, hook| m | 1 << hook.number()),
+            None if name == "all" => traced().fold(0, |mask, hook| mask | 1 << hook.number()),
             None => {
-                let names: Vec<_> = Hook::ALL.iter().map(|hook| hook.name()).collect();
-                return Err(format!("there is no hook `{name}`; there are {}", names.join(", ")));
+                let names: Vec<_> = traced().map(Hook::name).collect();
+                return Err(format!("`{name}` traces no packets; these do: {}", names.join(", ")));
             }
         };
     }
     Ok(mask)
+}
+
+fn traced() -> impl Iterator<Item = Hook> {
+    let silent = |hook: &Hook| matches!(hook, Hook::Socket | Hook::ToOverlay);
+    Hook::ALL.iter().copied().filter(move |hook| !silent(hook))
 }
 
 #[cfg(test)]
@@ -111,7 +119,10 @@ mod tests {
     #[test]
     fn hooks_are_chosen_by_name() {
         assert_eq!(hook_mask(["from_container", "to_netdev"]), Ok(0b1001));
-        assert_eq!(hook_mask(["all"]), Ok(0xff));
+        assert_eq!(hook_mask(["all"]), Ok(0b0101_1111));
+        for silent in ["socket", "to_overlay"] {
+            assert!(hook_mask([silent]).unwrap_err().contains("from_netdev"));
+        }
         assert!(hook_mask(["nowhere"]).unwrap_err().contains("from_netdev"));
     }
 }

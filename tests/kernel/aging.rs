@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use culvert::abi::{Addr, Flow, FlowKey, Zone};
 use culvert::datapath::Datapath;
-use culvert::datapath::aging::{Aging, partner_key};
+use culvert::datapath::aging::{Aging, HalfOpen, partner_key};
 use zerocopy::FromZeros as _;
 
 use crate::support::pins::{PinRoot, config};
@@ -50,6 +50,41 @@ fn the_expired_go_in_both_directions_and_nothing_else() {
     let gone_v6 = entries.iter().filter(|(key, _)| !kept.contains(key) && !key.saddr.is_v4());
     assert_eq!(aging.counts().deleted_v6, gone_v6.count() as u64);
     assert_eq!(aging.counts().entries, kept.len() as u64);
+}
+
+#[test]
+fn the_half_open_are_counted_a_part_at_a_time() {
+    let root = PinRoot::new();
+    let mut options = root.options();
+    options.map_sizes.insert("flows_new".to_owned(), 60_000);
+    let datapath = Datapath::open(options).unwrap();
+    let flows = &datapath.maps().flows_new;
+    let mut entries = Vec::new();
+    for number in 0..6_000 {
+        for (key, mut flow) in connection(number) {
+            let dead = number.is_multiple_of(3);
+            flow.last_seen = NOW - u32::from(dead) * (config().udp_unreplied_timeout + 1);
+            entries.push((key, flow));
+        }
+    }
+    assert!(flows.set_batch(&entries).is_empty());
+
+    let mut half_open = HalfOpen::new(&config());
+    let mut pass = || {
+        let before = half_open.live();
+        let mut ticks = 0;
+        while half_open.live() == before {
+            half_open.tick(flows, NOW).unwrap();
+            ticks += 1;
+        }
+        (half_open.live(), ticks)
+    };
+    let (live, ticks) = pass();
+    assert_eq!(live, 8_000);
+    assert!(ticks > 1, "the whole map was read at once");
+    let gone: Vec<_> = entries.iter().rev().map(|(key, _)| *key).take(3_000).collect();
+    assert!(flows.remove_batch(&gone).is_empty());
+    assert_eq!(pass().0, 6_000);
 }
 
 #[test]

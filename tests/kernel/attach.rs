@@ -2,11 +2,9 @@
 //! Programs on devices and cgroups, across restarts.
 
 use std::fs;
-use std::net::UdpSocket;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::Duration;
 
 use culvert::abi::Hook;
 use culvert::datapath::{Datapath, Maps, Mechanism, Options, XdpMode, attach, probe};
@@ -16,6 +14,7 @@ use nix::net::if_::if_nametoindex;
 use crate::support::interrupt::uninterrupted;
 use crate::support::netns::NetNs;
 use crate::support::pins::PinRoot;
+use crate::support::sockets::udp;
 
 #[test]
 fn fifty_restarts_under_traffic_let_no_packet_pass_unseen() {
@@ -221,11 +220,8 @@ impl Wire {
 
     /// One datagram there and back.
     fn ping(&self) {
-        let timeout = Some(Duration::from_secs(5));
-        let server = self.node.run(|| UdpSocket::bind("10.9.0.2:0")).unwrap();
-        let client = self.client.run(|| UdpSocket::bind("10.9.0.1:0")).unwrap();
-        server.set_read_timeout(timeout).unwrap();
-        client.set_read_timeout(timeout).unwrap();
+        let server = self.node.run(|| udp("10.9.0.2:0"));
+        let client = self.client.run(|| udp("10.9.0.1:0"));
         let mut buffer = [0; 16];
         client.send_to(b"ping", server.local_addr().unwrap()).unwrap();
         let (length, from) =

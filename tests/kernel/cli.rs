@@ -11,6 +11,7 @@ use culvert::abi::{
 use culvert::datapath::{Datapath, Maps};
 use zerocopy::FromZeros as _;
 
+use crate::support::cgroup::Cgroup;
 use crate::support::netns::NetNs;
 use crate::support::pins::PinRoot;
 
@@ -87,6 +88,43 @@ ID   Frontend                Service Type   Backend
     assert!(out.contains("mac: 02:00:00:00:00:01\n"), "{out}");
     let (_, out, _) = culvert(&root, &["bpf", "lb", "list"]);
     assert_eq!(out.lines().count(), 3, "{out}");
+}
+
+#[test]
+fn the_status_without_an_agent_is_what_the_pins_tell() {
+    let root = PinRoot::new();
+    let datapath = Datapath::open(root.options()).unwrap();
+    fill(datapath.maps());
+    let cgroup = Cgroup::new();
+    datapath.attach_cgroup(cgroup.path()).unwrap();
+    drop(datapath);
+    let (code, out, err) = culvert(&root, &["status", "-o", "json"]);
+    assert_eq!((code, err.as_str()), (Some(1), ""));
+    let left: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(left["ready"], false);
+    let why = left["agent"].as_str().unwrap();
+    assert!(why.contains("does not answer on `/nowhere.sock`: No such file"), "{why}");
+    let counts = serde_json::json!({"servicePorts": 1, "frontends": 2, "backends": 1});
+    assert_eq!(left["sync"], counts);
+    let fills = left["maps"].as_array().unwrap().iter();
+    let used: Vec<_> = fills
+        .filter(|map| map["entries"] != 0)
+        .map(|map| format!("{} {}", map["name"].as_str().unwrap(), map["entries"]))
+        .collect();
+    assert_eq!(used, ["services 2", "backends 1", "endpoints 1", "owned 1"]);
+    let programs = left["attached"]["cgroup"].as_array().unwrap();
+    assert!(programs.contains(&"connect4".into()), "{programs:?}");
+
+    let (code, out, _) = culvert(&root, &["status", "-o", "yaml"]);
+    assert_eq!(code, Some(1));
+    assert!(out.contains("ready: false\n"), "{out}");
+    let (code, out, _) = culvert(&root, &["status"]);
+    assert_eq!(code, Some(1));
+    assert!(out.starts_with("Agent:                   Not answering: the agent does"), "{out}");
+    assert!(out.contains("1 service ports, 2 frontends, 1 backend slots\n"), "{out}");
+    let (code, out, err) = culvert(&root, &["status", "--brief"]);
+    assert_eq!((code, out.as_str()), (Some(1), ""));
+    assert!(err.starts_with("error: the agent does not answer"), "{err}");
 }
 
 #[test]

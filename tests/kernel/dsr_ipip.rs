@@ -19,7 +19,17 @@ pub(super) const fn lb(family: Family) -> &'static str {
 }
 
 pub(super) fn node(dispatch: DsrDispatch) -> Node {
-    let node = Node::with(|config| config.dsr_dispatch = dispatch as u8);
+    node_with(dispatch, |_| {})
+}
+
+pub(super) fn node_with(
+    dispatch: DsrDispatch,
+    change: impl FnOnce(&mut culvert::abi::Config) + Send,
+) -> Node {
+    let node = Node::with(|config| {
+        config.dsr_dispatch = dispatch as u8;
+        change(config);
+    });
     node.objects.maps().set_dsr_keys([KEY, [0; 16]]).unwrap();
     node.objects.maps().set_dsr_sources([ip(V4.node), ip(V6.node)]).unwrap();
     for family in FAMILIES {

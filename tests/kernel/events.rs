@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The event ring, from the program that drops to the reader.
 
+use std::net::TcpStream;
 use std::time::Duration;
 
 use culvert::abi::{EVENT_DROP, Event, Hook, Outcome};
 use culvert::datapath::events::Events;
 
-use crate::support::node::{Node, TC_DROP, V4, ip};
+use crate::support::node::{Node, TC_DROP, TC_REDIRECT, V4, ip};
+use crate::support::objects::{Frontend, TCP};
 use crate::support::packet::{SYN, tcp};
+use crate::support::sockets::SocketNode;
 
 #[test]
 fn a_drop_reaches_the_reader_with_its_reason() {
@@ -21,6 +24,34 @@ fn a_drop_reaches_the_reader_with_its_reason() {
         assert_eq!(u32::from(event.hook), Hook::FromContainer.number());
         assert_eq!((event.saddr, event.sport.get()), (ip(V4.other_pod), 4242));
         assert_eq!(events.lost(), 0);
+    });
+}
+
+/// A service without endpoints is what users ask about most: its refusals are seen as well.
+#[test]
+fn refusals_reach_the_reader() {
+    let node = Node::new();
+    let _service = node.objects.serve(Frontend::cluster_ip("10.96.0.1:80", TCP), &[]);
+    block_on(async {
+        let mut events = Events::open(node.objects.maps(), 16).unwrap();
+        let packet = tcp(&V4.at(V4.pod, 4242), "10.96.0.1:80", SYN);
+        assert_eq!(node.leave(&packet).0, TC_REDIRECT);
+        let event = next(&mut events).await;
+        assert_eq!(
+            (event.r#type, u32::from(event.hook)),
+            (EVENT_DROP, Hook::FromContainer.number())
+        );
+        assert_eq!(u32::from(event.outcome), Outcome::Rejected.number());
+        assert_eq!((event.sport.get(), event.dport.get()), (4242, 80));
+    });
+    let node = SocketNode::new();
+    let _service = node.objects.serve(Frontend::cluster_ip("10.96.0.1:80", TCP), &[]);
+    block_on(async {
+        let mut events = Events::open(node.objects.maps(), 16).unwrap();
+        node.host(|| TcpStream::connect("10.96.0.1:80").unwrap_err());
+        let event = next(&mut events).await;
+        assert_eq!((event.r#type, u32::from(event.hook)), (EVENT_DROP, Hook::Socket.number()));
+        assert_eq!((event.dport.get(), event.error), (80, -libc::ECONNREFUSED));
     });
 }
 

@@ -137,6 +137,7 @@ async fn readiness_follows_the_status_and_an_api_server_that_is_away_does_not_ma
         status.ready = true;
         status.sources = vec![Default::default()];
     });
+    assert!(agent.get("/proxyMode").await.1.ends_with("\r\n\r\nebpf"));
     for path in ["/readyz", "/healthz", "/livez"] {
         assert_eq!(agent.get(path).await.0, 200, "{path}");
     }

@@ -120,6 +120,8 @@ impl Drop for Asker {
 pub struct Talk {
     /// For messages.
     what: String,
+    /// Who answered first.
+    pub first: String,
     child: Child,
     stdout: BufReader<ChildStdout>,
 }
@@ -150,8 +152,10 @@ impl Talk {
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();
-        assert_eq!(line, "talking\n", "{protocol} to {to}");
-        Self { what: format!("{protocol} to {to}"), child, stdout }
+        let what = format!("{protocol} to {to}");
+        let first =
+            line.trim().strip_prefix("talking ").unwrap_or_else(|| panic!("{what}: {line}"));
+        Self { first: first.to_owned(), what, child, stdout }
     }
 
     pub fn finish(mut self) -> Report {

@@ -2,11 +2,13 @@
 //! Servers that fail in every way while others of the same cluster do not, and credentials that
 //! rotate under open watches. All of it over TLS, as in a cluster.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use culvert::k8s::kube::Options;
+use culvert::k8s::kube::{Observer, Options};
 use culvert::model::{Kind, SourceStatus};
 
 use super::objects::{follow, port, service};
@@ -258,4 +260,25 @@ async fn the_kernel_keeps_an_eye_on_every_connection() {
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+#[tokio::test]
+async fn every_request_is_told_with_its_server_and_how_it_was_answered() {
+    let authority = Authority::new();
+    let good = ApiServer::start_tls(&authority).await;
+    let mut away = good.start_beside(&authority).await;
+    away.go_away().await;
+    let account = account(authority.pem(), "secret");
+    let told = Arc::new(Mutex::new(BTreeSet::new()));
+    let telling = Arc::clone(&told);
+    let observer = Observer::new(move |each| {
+        assert_eq!(each.method, "GET");
+        telling.lock().unwrap().insert((each.host.to_owned(), each.code));
+    });
+    let options = Options { observer, ..several(&[&away, &good], account.path()) };
+    let mut listener = follow(options);
+    listener.until("all kinds", |world| world.listed.len() == 4).await;
+    let host = |server: &ApiServer| server.url().trim_start_matches("https://").to_owned();
+    let expected = BTreeSet::from([(host(&away), None), (host(&good), Some(200))]);
+    assert_eq!(*told.lock().unwrap(), expected);
 }

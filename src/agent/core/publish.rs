@@ -82,6 +82,8 @@ impl Core {
             totals: self.sync.balancer().totals(),
             targets: self.sync.balancer().targets_in_use(),
             tables: self.sync.balancer().tables_in_use(),
+            vips: self.sync.balancer().vips_in_use(),
+            nodes: self.dsr_kernel.nodes_written(),
             pending: self.sync.pending() as u64,
             mechanism: self.datapath.mechanism().name(),
             node_ips: &self.nodes.addresses(&self.config.node_name),

@@ -36,6 +36,11 @@ impl InKernel {
         Ok(Self { geneve, keys: None, sources: None, nodes: None, device: None })
     }
 
+    /// Entries of `nodes`; None: as an earlier agent left it.
+    pub fn nodes_written(&self) -> Option<u64> {
+        self.nodes.as_ref().map(|table| table.len() as u64)
+    }
+
     /// Brings the kernel to what `dsr` and `nodes` say. `this` is this node's name.
     ///
     /// # Errors

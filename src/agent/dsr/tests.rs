@@ -42,9 +42,9 @@ fn kubernetes(uid: Option<&str>) -> Object {
 #[test]
 fn the_clusters_identity_is_the_key_where_no_file_is() {
     let mut dsr = dsr(|_| ());
-    let (mode, _) = dsr.features();
+    let (mode, _) = dsr.features(0);
     assert_eq!((mode.requested.as_str(), mode.effective.as_str()), ("DSR", "SNAT"));
-    assert!(mode.reason.contains("default/kubernetes") && !dsr.is_on(), "{}", mode.reason);
+    assert!(mode.reason.contains("default/kubernetes") && !dsr.is_on(0), "{}", mode.reason);
     assert!(dsr.forwarding().obstacle.is_some());
 
     let removed = ObjectKey::Service(ObjectName::new("default", "kubernetes"));
@@ -53,8 +53,8 @@ fn the_clusters_identity_is_the_key_where_no_file_is() {
     assert!(!dsr.learn(&Change::Set(kubernetes(Some("no-uid")))));
     assert!(dsr.learn(&Change::Listed(Kind::Service, vec![kubernetes(Some(UID))])));
     assert_eq!(dsr.keys(), [KEY, NONE]);
-    assert_eq!((dsr.forwarding().obstacle, dsr.is_on()), (None, true));
-    assert_eq!(dsr.features().0, Feature::as_requested("DSR"));
+    assert_eq!((dsr.forwarding().obstacle, dsr.is_on(0)), (None, true));
+    assert_eq!(dsr.features(0).0, Feature::as_requested("DSR"));
     assert!(!dsr.learn(&Change::Set(kubernetes(Some(UID)))), "known");
     assert!(!dsr.learn(&Change::Removed(removed)), "the other nodes have it still");
     assert_eq!(dsr.keys(), [KEY, NONE]);
@@ -103,26 +103,68 @@ fn a_key_file_is_read_again_and_a_bad_one_changes_nothing() {
 #[test]
 fn an_earlier_agents_keys_hold_until_others_are_known() {
     let mut dsr = Dsr::new(&config(|_| ()), &probe(false), [[7; 16], NONE]).unwrap();
-    assert!(dsr.is_on());
+    assert!(dsr.is_on(0));
     assert!(dsr.learn(&Change::Set(kubernetes(Some(UID)))));
     assert_eq!(dsr.keys(), [KEY, NONE]);
 }
 
 #[test]
 fn what_needs_no_key_waits_for_none_and_geneve_waits_for_the_kernel() {
-    assert!(dsr(|lb| lb.dsr_dispatch = DsrDispatch::Ipip).is_on());
+    assert!(dsr(|lb| lb.dsr_dispatch = DsrDispatch::Ipip).is_on(0));
     let plain = dsr(|lb| lb.dsr_plain = true);
-    assert!(plain.is_on());
-    assert_eq!(plain.features().1.effective, "IP Option/Extension");
-    assert!(plain.features().1.reason.contains("no proof"));
+    assert!(plain.is_on(0));
+    assert_eq!(plain.features(0).1.effective, "IP Option/Extension");
+    assert!(plain.features(0).1.reason.contains("no proof"));
     let geneve = |present| {
         let config = config(|lb| lb.dsr_dispatch = DsrDispatch::Geneve);
         Dsr::new(&config, &probe(present), [KEY, NONE]).unwrap()
     };
-    assert!(geneve(true).is_on() && !geneve(false).is_on());
-    assert!(geneve(false).features().0.reason.contains("Geneve"));
+    assert!(geneve(true).is_on(0) && !geneve(false).is_on(0));
+    assert!(geneve(false).features(0).0.reason.contains("Geneve"));
     let hybrid = dsr(|lb| (lb.mode, lb.dsr_plain) = (LbMode::Hybrid, true));
-    assert_eq!(hybrid.features().0, Feature::as_requested("Hybrid"));
+    assert_eq!(hybrid.features(0).0, Feature::as_requested("Hybrid"));
     let snat = dsr(|lb| lb.mode = LbMode::Snat);
-    assert_eq!(snat.features().0, Feature::as_requested("SNAT"), "nobody asked");
+    assert_eq!(snat.features(0).0, Feature::as_requested("SNAT"), "nobody asked");
+}
+
+/// A device of 1500 bytes, in the driver or not.
+fn device(acceleration: &str, problem: &str) -> Device {
+    let json = serde_json::json!({"name": "eth0", "ifindex": 2, "addresses": [], "mtu": 1500});
+    Device {
+        acceleration: acceleration.to_owned(),
+        acceleration_problem: problem.to_owned(),
+        ..serde_json::from_value(json).unwrap()
+    }
+}
+
+#[test]
+fn one_frontend_by_an_annotation_shows_what_fits_under_snat_too() {
+    let snat = dsr(|lb| lb.mode = LbMode::Snat);
+    let described = |served| {
+        let mut device = device("native", "");
+        snat.describe(&mut device, served);
+        assert_eq!(device.acceleration_problem, "", "the driver sends options");
+        device.dsr_mtu
+    };
+    assert_eq!([described(0), described(1)], [None, Some([1484, 1468])]);
+    assert_eq!(snat.features(1).0.reason, "1 frontend by DSR, as annotations ask");
+    assert_eq!(snat.features(3).0.effective, "SNAT");
+    let all = dsr(|lb| lb.dsr_plain = true);
+    assert_eq!(all.features(3).0, Feature::as_requested("DSR"));
+}
+
+#[test]
+fn a_device_in_the_driver_says_that_geneve_is_left_to_tc() {
+    let config = config(|lb| (lb.mode, lb.dsr_dispatch) = (LbMode::Snat, DsrDispatch::Geneve));
+    let geneve = Dsr::new(&config, &probe(true), [KEY, NONE]).unwrap();
+    let said = |served, acceleration, problem| {
+        let mut device = device(acceleration, problem);
+        geneve.describe(&mut device, served);
+        device.acceleration_problem
+    };
+    let left = "requests by direct server return with Geneve are sent by tc";
+    assert_eq!(said(0, "native", ""), "", "nobody asks for it");
+    assert_eq!(said(1, "native", ""), left);
+    assert_eq!(said(1, "native", "being watched"), format!("being watched; {left}"));
+    assert_eq!(said(1, "", "the driver has no XDP"), "the driver has no XDP");
 }

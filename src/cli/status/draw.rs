@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use crate::agent::status::{Device, Feature, Problem, Server, Status};
 
 /// Where values start.
-const COLUMN: usize = 25;
+pub(super) const COLUMN: usize = 25;
 
 /// The whole short form.
 pub(super) fn lines(status: &Status) -> String {

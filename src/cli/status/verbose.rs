@@ -4,14 +4,14 @@
 use std::fmt::Write as _;
 
 use super::draw::{devices, effect};
-use crate::agent::status::{Device, Status};
+use crate::agent::status::{Device, MapFill, Status};
 use crate::cli::table;
 
 /// Everything after the short form.
 pub(super) fn lines(status: &Status) -> String {
     let mut text = details(status);
     text.push_str(&sysctls(status));
-    text.push_str(&maps(status));
+    text.push_str(&maps(&status.maps));
     text.push_str(&programs(status));
     text.push_str(&pods(status));
     text
@@ -31,7 +31,9 @@ fn details(status: &Status) -> String {
     key("Socket LB Coverage", effect(&features.socket_lb_coverage));
     key("Devices", devices(&status.devices));
     key("Mode", effect(&features.mode));
-    if features.mode.requested != "SNAT" {
+    // Under SNAT an annotation may ask for it.
+    let some = status.devices.iter().any(|device| device.dsr_mtu.is_some());
+    if features.mode.requested != "SNAT" || some {
         key("DSR Dispatch Mode", effect(&features.dsr_dispatch));
     }
     for device in &status.devices {
@@ -103,13 +105,13 @@ fn sysctls(status: &Status) -> String {
     section("Kernel settings changed", &table, status.sysctls.is_empty())
 }
 
-fn maps(status: &Status) -> String {
-    let rows = status.maps.iter().map(|map| {
+pub(super) fn maps(maps: &[MapFill]) -> String {
+    let rows = maps.iter().map(|map| {
         let percent = (map.entries * 100).checked_div(map.max_entries).unwrap_or(0);
         let (entries, max) = (map.entries.to_string(), map.max_entries.to_string());
         [map.name.clone(), entries, max, format!("{percent} %")]
     });
-    section("Maps", &table::draw(["Map", "Entries", "Max", "Fill"], rows), status.maps.is_empty())
+    section("Maps", &table::draw(["Map", "Entries", "Max", "Fill"], rows), maps.is_empty())
 }
 
 fn programs(status: &Status) -> String {
@@ -182,6 +184,19 @@ Programs:
   from_netdev   1234
 "
         );
+    }
+
+    #[test]
+    fn one_services_direct_server_return_shows_under_snat_too() {
+        let mut status = status();
+        status.features.mode = Feature::instead("SNAT", "SNAT", "1 frontend by DSR");
+        status.devices[0].dsr_mtu = Some([1484, 1468]);
+        let text = lines(&status);
+        let mode = "  \
+  Mode:                  SNAT (1 frontend by DSR)
+  DSR Dispatch Mode:     IP Option/Extension
+    eth0:                requests up to";
+        assert!(text.contains(mode), "{text}");
     }
 
     #[test]

@@ -71,6 +71,20 @@ fn the_api_server_in_a_pods_environment_does_not_forbid_manifests() {
 }
 
 #[test]
+fn health_is_served_on_one_address_or_several() {
+    let both = ["0.0.0.0:1025", "[::1]:10256"].map(|address| address.parse().unwrap());
+    for text in [r#""0.0.0.0:1025,[::1]:10256""#, r#"["0.0.0.0:1025", "[::1]:10256"]"#] {
+        let config = file(&format!("kubeProxyReplacementHealthzBindAddr: {text}")).resolve();
+        assert_eq!(config.unwrap().healthz_bind, both, "{text}");
+    }
+    let mut inputs = file("kubeProxyReplacementHealthzBindAddr: \"[::1]:9\"");
+    assert_eq!(inputs.resolve().unwrap().healthz_bind, ["[::1]:9".parse().unwrap()]);
+    let env = "CULVERT_KUBE_PROXY_REPLACEMENT_HEALTHZ_BIND_ADDR";
+    inputs.env.insert(env.into(), "0.0.0.0:1025, [::1]:10256".into());
+    assert_eq!(inputs.resolve().unwrap().healthz_bind, both);
+}
+
+#[test]
 fn the_notes_example_is_read() {
     let text = "kubeProxyReplacement: \"true\"\n\
                 kubeProxyReplacementHealthzBindAddr: \"0.0.0.0:1025\"\n\
@@ -144,11 +158,25 @@ fn what_is_wrong_is_named() {
             "`egressGateway.enabled: true` is not supported by this version",
         ),
         ("bpf: {flowsMax: 0}", "`bpf.flowsMax`: 0 is not between 1 and 67108864"),
+        (
+            "kubeProxyReplacementHealthzBindAddr: []",
+            "`kubeProxyReplacementHealthzBindAddr`: name at least one address",
+        ),
         ("MTU: 900", "`MTU`: 900 is not between 1280 and 65535"),
     ] {
         let error = error(text);
         assert!(error.starts_with(message), "{text}\n got: {error}\nwant: {message}");
     }
+}
+
+#[test]
+fn a_misspelt_name_in_the_environment_is_refused_and_a_strange_one_warns() {
+    let mut inputs = file("");
+    inputs.env.insert("CULVERT_SOMETHING_ELSE".into(), "1".into());
+    assert_eq!(inputs.resolve().unwrap().warnings.len(), 1);
+    inputs.env.insert("CULVERT_NODE_PORT_RNAGE".into(), "30000,30100".into());
+    let error = inputs.resolve().unwrap_err().to_string();
+    assert!(error.ends_with("did you mean `CULVERT_NODE_PORT_RANGE`?"), "{error}");
 }
 
 #[test]
@@ -193,8 +221,11 @@ fn every_rule_names_both_keys() {
             ["bpf.snatPortRange: 32000,40000", "nodePort.range: 30000,32767"],
         ),
         (
-            "kubeProxyReplacementHealthzBindAddr: \"0.0.0.0:30100\"",
-            ["kubeProxyReplacementHealthzBindAddr: 0.0.0.0:30100", "nodePort.range: 30000,32767"],
+            "kubeProxyReplacementHealthzBindAddr: [\"0.0.0.0:1025\", \"0.0.0.0:30100\"]",
+            [
+                "kubeProxyReplacementHealthzBindAddr: 0.0.0.0:1025,0.0.0.0:30100",
+                "nodePort.range: 30000,32767",
+            ],
         ),
         (
             "{manifests: /m, k8sServiceHost: 10.0.0.1}",

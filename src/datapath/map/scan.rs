@@ -67,6 +67,16 @@ impl<K: Plain, V: Plain> Map<K, V> {
         Ok(entries)
     }
 
+    /// How many entries are `wanted`. Reads the whole map, a portion at a time.
+    pub fn count(&self, wanted: impl Fn(&K, &V) -> bool) -> Result<u64, Error> {
+        let (mut cursor, mut read, mut count) = (Cursor::new(), Vec::new(), 0);
+        while !cursor.is_at_end() {
+            self.read_portion(&mut cursor, PORTION, &mut read)?;
+            count += read.drain(..).filter(|(key, value)| wanted(key, value)).count() as u64;
+        }
+        Ok(count)
+    }
+
     /// Appends about `count` more entries (a hash bucket is never cut) and moves the cursor.
     pub fn read_portion(
         &self,

@@ -12,6 +12,8 @@ use ::kube::runtime::watcher;
 use http::Uri;
 use thiserror::Error;
 
+use super::observer::Observer;
+
 /// Why there is no client.
 #[derive(Debug, Error)]
 pub enum Error {
@@ -77,6 +79,8 @@ pub struct Options {
     /// A server that says nothing for this long, though watches are open, is asked whether it is
     /// there, and has as long to answer. Default: 10 s.
     pub silence: Duration,
+    /// Is told of every request. Default: nobody is.
+    pub observer: Observer,
 }
 
 impl Options {
@@ -94,6 +98,7 @@ impl Options {
             streamed_lists: true,
             watch_timeout: 290,
             silence: Duration::from_secs(10),
+            observer: Observer::default(),
         }
     }
 

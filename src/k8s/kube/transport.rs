@@ -9,7 +9,7 @@ use std::fmt;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ::kube::Config;
 use ::kube::client::{Body, ConfigExt as _};
@@ -26,6 +26,7 @@ use tower::{BoxError, ServiceBuilder, ServiceExt as _};
 use super::Error;
 use super::body::Watched;
 use super::client::Options;
+use super::observer::Exchange;
 use super::servers::Servers;
 
 /// A connection on which nothing was acknowledged for about 25 s is closed by the kernel, which
@@ -151,18 +152,26 @@ impl Transport {
         head: &request::Parts,
         deadline: Duration,
     ) -> Result<Response<Incoming>, BoxError> {
+        let (server, started) = (self.servers.uri(number), Instant::now());
         let attempt = async {
             let mut request = Request::new(Body::empty());
             *request.method_mut() = head.method.clone();
             *request.headers_mut() = head.headers.clone();
-            *request.uri_mut() = join(&self.servers.uri(number), &head.uri)?;
+            *request.uri_mut() = join(&server, &head.uri)?;
             self.stack().await?.send(request).await
         };
         // Only up to the head of the answer: a watch's body lasts as long as the watch.
-        match tokio::time::timeout(deadline, attempt).await {
+        let answer = match tokio::time::timeout(deadline, attempt).await {
             Ok(answer) => answer,
             Err(_) => Err(format!("no answer within {deadline:?}").into()),
-        }
+        };
+        self.options.observer.tell(&Exchange {
+            method: head.method.as_str(),
+            host: server.authority().map_or("", |authority| authority.as_str()),
+            code: answer.as_ref().ok().map(|answer| answer.status().as_u16()),
+            took: started.elapsed(),
+        });
+        answer
     }
 
     /// Asks servers that owe an answer and have said nothing for [`Options::silence`] whether they

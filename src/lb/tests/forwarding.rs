@@ -71,6 +71,8 @@ fn the_mode_decides_by_protocol_and_the_annotation_for_one_service() {
         kernel.balancer.set_service(web(annotation));
         kernel.sync();
         assert_eq!(dsr(&kernel), outside(protocols), "{mode:?} {annotation:?}");
+        let counted = kernel.balancer.totals().dsr as usize;
+        assert_eq!(counted, 3 * protocols.len(), "{mode:?} {annotation:?}");
     }
 }
 

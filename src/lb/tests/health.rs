@@ -3,7 +3,7 @@
 
 use super::support::{endpoint, name, service, slice};
 use crate::lb::{Balancer, Context};
-use crate::model::{Service, ServiceType, TrafficPolicy};
+use crate::model::{Endpoint, Service, ServiceType, TrafficPolicy};
 
 fn checked() -> Service {
     Service {
@@ -28,6 +28,18 @@ fn ready_endpoints_of_this_node_count_once_and_by_family() {
     assert_eq!(checks.len(), 1);
     assert_eq!((&checks[0].service, checks[0].port), (&name("web"), 32000));
     assert_eq!(checks[0].local_endpoints, 2);
+}
+
+#[test]
+fn a_terminating_endpoint_counts_only_where_it_is_published_as_ready() {
+    let mut balancer = Balancer::new(Context::of("here"), 64);
+    balancer.set_service(checked());
+    let ends = endpoint("10.1.0.1").on("here").terminating();
+    let published = Endpoint { ready: true, ..ends.clone() };
+    for (endpoint, count) in [(ends, 0), (published, 1)] {
+        balancer.set_slice(slice("web", vec![endpoint]));
+        assert_eq!(balancer.health_checks()[0].local_endpoints, count);
+    }
 }
 
 #[test]

@@ -172,6 +172,8 @@ impl World {
         let found = kernel.tables.vips.iter().map(|(addr, vip)| (*addr, vip.flags));
         assert_eq!(found.collect::<BTreeMap<_, _>>(), vips);
         assert_eq!(kernel.tables.source_ranges, ranges);
+        assert_eq!(kernel.balancer.totals().source_ranges as usize, ranges.len());
+        assert_eq!(kernel.balancer.vips_in_use(), kernel.tables.vips.len() as u64);
         assert_eq!(kernel.tables.host_ports, host_ports);
     }
 

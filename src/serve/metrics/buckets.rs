@@ -6,6 +6,11 @@ pub(super) fn sync() -> Vec<f64> {
     (0..15).map(|power| 0.001 * f64::from(1 << power)).collect()
 }
 
+/// Those of `rest_client_request_duration_seconds` in every component of Kubernetes.
+pub(super) fn requests() -> Vec<f64> {
+    vec![0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0]
+}
+
 /// Fine up to a minute, coarse up to five.
 pub(super) fn programming() -> Vec<f64> {
     let steps = |from: u32, to: u32, by: usize| (from..=to).step_by(by).map(f64::from);

@@ -3,8 +3,8 @@
 
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder as _, Error, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter,
-    IntCounterVec, IntGauge, IntGaugeVec, Opts, TextEncoder,
+    Counter, Encoder as _, Error, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec,
+    IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, TextEncoder,
 };
 
 /// One metric as the reference lists it.
@@ -48,6 +48,10 @@ impl Registry {
 
     pub(super) fn float_gauge(&mut self, name: &str, help: &str) -> Result<Gauge, Error> {
         self.add("gauge", Gauge::new(name, help)?)
+    }
+
+    pub(super) fn float_counter(&mut self, name: &str, help: &str) -> Result<Counter, Error> {
+        self.add("counter", Counter::new(name, help)?)
     }
 
     pub(super) fn gauges(

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result};
 use prometheus::IntCounterVec;
 
+use super::process::Process;
 use super::{Family, Metrics, Stage};
 use crate::abi::{Counter, Hook, Outcome};
 use crate::agent::status::{Source, Status};
@@ -16,6 +17,10 @@ impl Metrics {
     pub fn render(&self, status: &Status, maps: &Maps) -> Result<String> {
         let counters = maps.counters().context("cannot read the packet counters")?;
         self.heap.set(host::heap_in_use() as i64);
+        match Process::read() {
+            Ok(process) => self.take_process(&process),
+            Err(error) => tracing::debug!(%error, "cannot read the agent's own figures"),
+        }
         self.page(status, &counters)
     }
 
@@ -66,9 +71,25 @@ impl Metrics {
         }
     }
 
+    pub(super) fn take_process(&self, process: &Process) {
+        // Only upwards, whatever is read.
+        let more = process.cpu_seconds - self.process_cpu.get();
+        self.process_cpu.inc_by(more.max(0.0));
+        self.process_start.set(process.start_seconds);
+        for (gauge, value) in [
+            (&self.process_resident, process.resident_bytes),
+            (&self.process_virtual, process.virtual_bytes),
+            (&self.process_fds, process.open_fds),
+            (&self.process_fds_max, process.max_fds),
+        ] {
+            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        }
+    }
+
     fn take_status(&self, status: &Status) {
         self.build_info.reset();
-        self.build_info.with_label_values(&[status.version.as_str(), &status.kernel]).set(1.0);
+        let build = [status.version.as_str(), &status.revision, &status.kernel];
+        self.build_info.with_label_values(&build).set(1.0);
         self.ready.set(status.ready.into());
         self.feature.reset();
         for (name, feature) in status.features.all() {
@@ -79,12 +100,23 @@ impl Metrics {
         let sync = &status.sync;
         for (gauge, value) in [
             (&self.services, sync.services),
-            (&self.frontends, sync.frontends),
-            (&self.backends, sync.backends),
             (&self.pending, sync.pending),
             (&self.endpoints, status.endpoints.len() as u64),
         ] {
             gauge.set(value as i64);
+        }
+
+        self.frontends.reset();
+        for (name, count) in &sync.frontend_types {
+            self.frontends.with_label_values(&[name.as_str()]).set(*count as i64);
+        }
+        let idle = sync.backends_terminating + sync.backends_not_ready;
+        for (state, slots) in [
+            ("active", sync.backends.saturating_sub(idle)),
+            ("terminating", sync.backends_terminating),
+            ("not_ready", sync.backends_not_ready),
+        ] {
+            self.backends.with_label_values(&[state]).set(slots as i64);
         }
 
         for (policy, ports) in

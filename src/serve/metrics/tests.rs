@@ -20,7 +20,9 @@ fn names_follow_the_rules_of_prometheus() {
         let name = metric.name.as_str();
         let ok = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
         assert!(name.chars().all(ok), "{name}");
-        assert!(name.starts_with("culvert_") || name.starts_with("kubeproxy_"), "{name}");
+        let of_all = ["process_", "rest_client_"];
+        let ours = ["culvert_", "kubeproxy_"].into_iter().chain(of_all);
+        assert!(ours.into_iter().any(|prefix| name.starts_with(prefix)), "{name}");
         // kube-proxy's own slip, which its dashboards know.
         if name != "kubeproxy_sync_proxy_rules_no_local_endpoints_total" {
             assert_eq!(name.ends_with("_total"), metric.kind == "counter", "{name}");
@@ -58,6 +60,10 @@ fn the_status_shows_as_gauges_and_what_is_gone_disappears() {
     let metrics = Metrics::new().unwrap();
     let mut status =
         Status { version: "1.2".into(), kernel: "6.18".into(), ready: true, ..Status::default() };
+    status.revision = "abc".into();
+    status.sync.frontend_types = [("ClusterIP".to_owned(), 4), ("NodePort".to_owned(), 0)].into();
+    status.sync.backends = 10;
+    (status.sync.backends_terminating, status.sync.backends_not_ready) = (2, 1);
     status.features.mode = Feature::instead("DSR", "SNAT", "because");
     status.maps.push(MapFill { name: "flows".into(), entries: 7, max_entries: 100 });
     status.sources.push(Source {
@@ -73,9 +79,17 @@ fn the_status_shows_as_gauges_and_what_is_gone_disappears() {
     status.devices = vec![device("eth0", 1500, Some([1484, 1468])), device("eth1", 9000, None)];
     (status.sync.no_local_internal, status.sync.no_local_external) = ([2, 1], [4, 0]);
     let page = metrics.page(&status, &[]).unwrap();
-    assert_eq!(value(&page, "culvert_build_info{kernel=\"6.18\",version=\"1.2\"}"), "1");
+    assert_eq!(
+        value(&page, "culvert_build_info{kernel=\"6.18\",revision=\"abc\",version=\"1.2\"}"),
+        "1"
+    );
     assert_eq!(value(&page, "culvert_ready"), "1");
     assert_eq!(value(&page, "culvert_services"), "9");
+    assert_eq!(value(&page, "culvert_frontends{type=\"ClusterIP\"}"), "4");
+    assert_eq!(value(&page, "culvert_frontends{type=\"NodePort\"}"), "0");
+    for (state, slots) in [("active", "7"), ("terminating", "2"), ("not_ready", "1")] {
+        assert_eq!(value(&page, &format!("culvert_backends{{state=\"{state}\"}}")), slots);
+    }
     assert_eq!(value(&page, "culvert_map_entries{map=\"flows\"}"), "7");
     assert_eq!(value(&page, "culvert_map_max_entries{map=\"flows\"}"), "100");
     let no_local = "kubeproxy_sync_proxy_rules_no_local_endpoints_total";
@@ -150,6 +164,32 @@ fn a_sync_is_counted_under_kube_proxys_names_too() {
     assert_eq!(value(&page, "culvert_flow_gc_deleted_total"), "12");
     assert_eq!(value(&page, "kubeproxy_proxy_healthz_total{code=\"503\"}"), "1");
     assert_eq!(value(&page, "kubeproxy_proxy_livez_total{code=\"503\"}"), "0");
+}
+
+#[test]
+fn requests_and_the_process_have_the_names_that_every_component_has() {
+    let metrics = Metrics::new().unwrap();
+    let host = "10.0.0.1:6443";
+    metrics.api_request("GET", host, Some(200), Duration::from_millis(20));
+    metrics.api_request("GET", host, Some(410), Duration::from_secs(3));
+    metrics.api_request("GET", host, None, Duration::from_secs(30));
+    for (cpu_seconds, shown) in [(2.5, "2.5"), (1.0, "2.5"), (4.0, "4")] {
+        let process = process::Process { cpu_seconds, open_fds: 9, ..Default::default() };
+        metrics.take_process(&process);
+        let page = metrics.page(&Status::default(), &[]).unwrap();
+        assert_eq!(value(&page, "process_cpu_seconds_total"), shown);
+        assert_eq!(value(&page, "process_open_fds"), "9");
+    }
+    let page = metrics.page(&Status::default(), &[]).unwrap();
+    for code in ["200", "410", "<error>"] {
+        let labels = format!("{{code=\"{code}\",host=\"{host}\",method=\"GET\"}}");
+        assert_eq!(value(&page, &format!("rest_client_requests_total{labels}")), "1");
+    }
+    let bucket = |le: &str| {
+        let labels = format!("{{host=\"{host}\",verb=\"GET\",le=\"{le}\"}}");
+        value(&page, &format!("rest_client_request_duration_seconds_bucket{labels}")).to_owned()
+    };
+    assert_eq!(["0.005", "0.025", "4", "60"].map(bucket), ["0", "1", "2", "3"]);
 }
 
 /// `pkg/proxy/metrics` of Kubernetes: `ExponentialBuckets(0.001, 2, 15)`, and for programming

@@ -2,12 +2,13 @@
 //! That keys of the configuration act, where only a whole system shows it.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::process::Stdio;
 
 use serde_json::{Value, json};
 
 use super::stage::{Stage, eventually, ip, status};
+use crate::lab::cluster::node_ip;
 use crate::lab::manifest::{SERVICE_PORT, Service};
 
 #[test]
@@ -82,13 +83,21 @@ fn what_is_switched_off_is_served_to_nobody() {
 #[test]
 fn an_external_ip_that_no_node_has_stays_its_owners_for_clients_inside() {
     let stage = Stage::raise(1, "");
-    let [theirs, own] = ["198.51.100.83", "203.0.113.83"].map(ip);
     let (node, outside) = (stage.lab.node(1), &stage.lab.outside);
-    outside.netns.ip(&format!("addr add {theirs}/32 dev lo"));
-    node.place.netns.ip(&format!("route add {theirs} via 192.168.50.100"));
-    node.place.netns.ip(&format!("addr add {own}/32 dev eth0"));
-    outside.netns.ip(&format!("route add {own} via 192.168.50.1"));
-    outside.netns.ip("route add 10.1.1.0/24 via 192.168.50.1");
+    let theirs = ["198.51.100.83", "2001:db8:51::83"].map(ip);
+    let own = ["203.0.113.83", "2001:db8:71::83"].map(ip);
+    let host = |ip: &IpAddr| format!("{ip}/{}", if ip.is_ipv6() { 128 } else { 32 });
+    let flag = |ip: &IpAddr| if ip.is_ipv6() { " nodad" } else { "" };
+    for (theirs, own) in theirs.iter().zip(&own) {
+        let v6 = own.is_ipv6();
+        let [here, there] = [1, 100].map(|host| node_ip(host, v6));
+        outside.netns.ip(&format!("addr add {} dev lo", host(theirs)));
+        node.place.netns.ip(&format!("route add {theirs} via {there}"));
+        node.place.netns.ip(&format!("addr add {} dev eth0{}", host(own), flag(own)));
+        outside.netns.ip(&format!("route add {own} via {here}"));
+        let pods = if v6 { "fd00:10:1::/64" } else { "10.1.1.0/24" };
+        outside.netns.ip(&format!("route add {pods} via {here}"));
+    }
     let mut command = outside.command(stage.program());
     command.args(["serve", "owner", &SERVICE_PORT.to_string()]);
     command.stdin(Stdio::null()).stdout(Stdio::null());
@@ -96,23 +105,31 @@ fn an_external_ip_that_no_node_has_stays_its_owners_for_clients_inside() {
     let service = Service {
         name: "external",
         number: 83,
-        external_ips: vec![theirs, own],
+        external_ips: [theirs, own].concat(),
         ..Service::default()
     };
     stage.serve(&service, &[&stage.web]);
+    let at = |ip| SocketAddr::new(ip, SERVICE_PORT);
+    // Who has an address answers datagrams from another one of its own.
+    let protocols = ["tcp", "udp-unconnected"];
     for client in [&stage.clients[0].place, &node.place] {
-        let at = |ip| SocketAddr::new(ip, SERVICE_PORT);
-        stage.ask_until(client, "tcp", at(own), |outcome| outcome.is_from("web"));
-        stage.ask_until(client, "tcp", at(theirs), |outcome| outcome.is_from("owner"));
+        for (theirs, own) in theirs.into_iter().zip(own) {
+            for protocol in protocols {
+                stage.ask_until(client, protocol, at(own), |outcome| outcome.is_from("web"));
+                stage.ask_until(client, protocol, at(theirs), |outcome| outcome.is_from("owner"));
+            }
+        }
     }
     // Who comes from outside is served there: that is what the address is for.
     owner.kill().unwrap();
     owner.wait().unwrap();
-    outside.netns.ip(&format!("addr del {theirs}/32 dev lo"));
-    outside.netns.ip(&format!("route add {theirs} via 192.168.50.1"));
-    for to in [own, theirs] {
-        let to = SocketAddr::new(to, SERVICE_PORT);
-        stage.ask_until(outside, "tcp", to, |outcome| outcome.is_from("web"));
+    for theirs in &theirs {
+        outside.netns.ip(&format!("addr del {} dev lo", host(theirs)));
+    }
+    for to in theirs.into_iter().chain(own).map(at) {
+        for protocol in ["tcp", "udp"] {
+            stage.ask_until(outside, protocol, to, |outcome| outcome.is_from("web"));
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::{Value, json};
 
 use super::stage::{Stage, eventually, ip};
 use crate::lab::cluster::node_ip;
@@ -68,6 +69,14 @@ fn health_check_ports_outlive_agents_and_follow_the_endpoints() {
         assert!(failed.is_empty(), "{} of {asked} probes failed: {:?}", failed.len(), failed[0]);
     }
 
+    // A pod that ends gets no new connections, but where addresses are published whatever they are.
+    for (ready, code, count) in [(false, "503", 0), (true, "200", 1), (false, "503", 0)] {
+        let conditions = json!({ "ready": ready, "serving": true, "terminating": true });
+        publish_as(&stage, &[&stage.web], Some(PORT), Some(conditions));
+        for v6 in [false, true] {
+            stage.until(1, v6, code, count);
+        }
+    }
     // The keeper of before listens to the agent of now.
     publish(&stage, &[&stage.far], Some(PORT));
     stage.until(1, false, "503", 0);
@@ -121,6 +130,10 @@ fn a_keeper_that_dies_is_replaced_and_a_taken_port_is_named() {
 
 /// A service that is served only where its endpoints are.
 fn publish(stage: &Stage, backends: &[&Pod], port: Option<u16>) {
+    publish_as(stage, backends, port, None);
+}
+
+fn publish_as(stage: &Stage, backends: &[&Pod], port: Option<u16>, conditions: Option<Value>) {
     let service = Service {
         name: "checked",
         kind: "LoadBalancer",
@@ -133,6 +146,11 @@ fn publish(stage: &Stage, backends: &[&Pod], port: Option<u16>) {
     if let Some(port) = port {
         objects[0]["spec"]["externalTrafficPolicy"] = "Local".into();
         objects[0]["spec"]["healthCheckNodePort"] = port.into();
+    }
+    if let Some(conditions) = conditions {
+        for slice in &mut objects[1..] {
+            slice["endpoints"][0]["conditions"] = conditions.clone();
+        }
     }
     stage.lab.publish("checked", &objects).unwrap();
 }

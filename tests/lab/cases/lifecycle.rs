@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! An agent's life: starts that are refused or go wrong, health, its end, and what remains.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Output, Stdio};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -39,6 +41,25 @@ pub fn refused(node: &Node) -> String {
     String::from_utf8_lossy(&stderr).into_owned()
 }
 
+/// Entries by map, of those that hold still while nothing changes.
+fn entries(status: &Value) -> BTreeMap<String, u64> {
+    let still =
+        ["services", "endpoints", "owned", "uplinks", "vips", "source_ranges", "nodes", "clients"];
+    let maps = status["maps"].as_array().unwrap().iter();
+    let one = |map: &Value| Some((map["name"].as_str()?.to_owned(), map["entries"].as_u64()?));
+    maps.filter_map(one).filter(|(name, _)| still.contains(&name.as_str())).collect()
+}
+
+/// What the status says without an agent.
+fn left(node: &Node, args: &[&str]) -> String {
+    let mut command = node.place.command(&node.programs.culvert);
+    command.arg("status").args(args).arg("--config");
+    let command = command.arg(node.dir.join("culvert.yaml")).stdin(Stdio::null());
+    let Output { status, stdout, .. } = node.place.output(command).unwrap();
+    assert_eq!(status.code(), Some(1));
+    String::from_utf8_lossy(&stdout).into_owned()
+}
+
 /// Status code and body of a page of `:1025`.
 pub fn page(node: &Node, path: &str) -> (u16, String) {
     let mut stream = node.place.netns.run(|| TcpStream::connect("127.0.0.1:1025")).unwrap();
@@ -60,11 +81,24 @@ fn traffic_goes_on_without_the_agent_until_it_is_cleaned_up() {
     assert!(in_use.contains("another agent answers on"), "{in_use}");
     let refusal = node.culvert(&["cleanup"]).unwrap_err().to_string();
     assert!(refusal.contains("an agent answers on"), "{refusal}");
+    let mut held = BTreeMap::new();
+    eventually("the agent counts what the maps hold", || {
+        held = entries(
+            &serde_json::from_str(&left(node, &["-o", "json", "--socket", "/nowhere.sock"]))
+                .unwrap(),
+        );
+        held == entries(&status(node))
+    });
+    assert_eq!(held.len(), 8, "{held:?}");
+    assert!(held["vips"] > 0 && held["nodes"] > 0 && held["clients"] > 0, "{held:?}");
 
     stop(&mut stage.lab.nodes[0]);
     let node = &stage.lab.nodes[0];
     assert!(stage.ask(&stage.clients[0].place, "tcp", to).is_from("web"));
     assert!(node.culvert(&["service", "list"]).unwrap().contains("10.96.0.90:80/TCP"));
+    let shown = left(node, &[]);
+    assert!(shown.starts_with("Agent:                   Not answering: "), "{shown}");
+    assert!(shown.contains(" frontends, "), "{shown}");
     // Nobody answers now, so the monitor reads the ring itself: a pod's false source is a drop.
     let mut monitor = node.place.command(&node.programs.culvert);
     monitor.args(["monitor", "--config"]).arg(node.dir.join("culvert.yaml"));
@@ -141,6 +175,11 @@ fn a_node_about_to_leave_is_alive_and_not_eligible() {
         with(&|_| ());
         eventually("/healthz is 200", || page(node, "/healthz").0 == 200);
     }
+    with(&|node| node["metadata"]["name"] = "another".into());
+    eventually("/healthz is 503 without the object", || page(node, "/healthz").0 == 503);
+    assert_eq!(page(node, "/livez").0, 200);
+    with(&|_| ());
+    eventually("/healthz is 200 with it", || page(node, "/healthz").0 == 200);
 
     let documented = include_str!("../../../docs/reference/metrics.md");
     let names = documented.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
@@ -148,8 +187,10 @@ fn a_node_about_to_leave_is_alive_and_not_eligible() {
     let missing: Vec<&str> =
         names.filter(|name| !metrics.contains(&format!("# TYPE {name} "))).collect();
     // These have a line an API server, and here is none.
-    let missing: Vec<&str> =
-        missing.into_iter().filter(|name| !name.starts_with("culvert_source_")).collect();
+    let missing: Vec<&str> = missing
+        .into_iter()
+        .filter(|name| !["culvert_source_", "rest_client_"].iter().any(|of| name.starts_with(of)))
+        .collect();
     assert!(missing.is_empty(), "documented and not exported: {missing:?}");
     let documented = |name: &&str| documented.contains(&format!("| `{name}` |"));
     let types = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
@@ -174,17 +215,25 @@ fn damaged_state_and_a_missing_directory_do_not_keep_an_agent_from_starting() {
     std::fs::write(state.join("culvert.sock.stale"), "").unwrap();
     let (manifests, away) = (stage.lab.manifests(), stage.lab.dir.join("away"));
     std::fs::rename(&manifests, &away).unwrap();
+    // As on a node that boots: what tells kubelet that pods may come is not there yet.
+    let conflist = stage.lab.node(1).dir.join("cni/05-culvert.conflist");
+    std::fs::remove_file(&conflist).unwrap();
 
     stage.lab.nodes[0].start_agent().unwrap();
     let node = &stage.lab.nodes[0];
     eventually("the agent answers", || page_or_none(node, "/livez") == Some(200));
     assert_eq!(page(node, "/readyz").0, 503, "nothing is listed yet");
     assert!(stage.ask(&stage.clients[0].place, "tcp", to).is_from("web"));
+    // The attempts that follow have room to go wrong.
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(!conflist.exists(), "pods are welcome");
+    assert_eq!(page(node, "/readyz").0, 503);
     std::fs::rename(&away, &manifests).unwrap();
     stage.lab.publish_text("bad", "kind: Service\nspec: [not, closed").unwrap();
     stage.lab.nodes[0].wait_ready().unwrap();
     let node = &stage.lab.nodes[0];
     eventually("/readyz is 200", || page(node, "/readyz").0 == 200);
+    assert!(conflist.exists());
     let text = node.culvert(&["status"]).unwrap();
     assert!(text.contains(&format!("{} is damaged", quoted(&file))), "{text}");
     assert!(text.contains("bad.yaml"), "{text}");

@@ -14,26 +14,57 @@ use crate::support::pins::{PinRoot, all_programs_but};
 #[derive(Debug)]
 pub struct Mode {
     pub name: &'static str,
-    /// Of every agent.
+    /// Lines of every agent's `loadBalancer`.
     config: &'static str,
-    /// By direct server return, which needs a key that the nodes have in common.
-    direct: bool,
+    /// As `status` says: mode, dispatch and the beginning of the algorithm.
+    effective: [&'static str; 3],
     /// What this mode alone counts.
     hook: Hook,
 }
 
+const OPTION: &str = "IP Option/Extension";
+
 pub const MODES: &[Mode] = &[
-    Mode { name: "SNAT in tc", config: "", direct: false, hook: Hook::FromNetdev },
+    Mode {
+        name: "SNAT in tc",
+        config: "  mode: snat\n",
+        effective: ["SNAT", OPTION, "Random"],
+        hook: Hook::FromNetdev,
+    },
     Mode {
         name: "SNAT in XDP",
-        config: "loadBalancer:\n  acceleration: native\n",
-        direct: false,
+        config: "  mode: snat\n  acceleration: native\n",
+        effective: ["SNAT", OPTION, "Random"],
         hook: Hook::Xdp,
     },
     Mode {
         name: "DSR in tc",
-        config: "loadBalancer:\n  mode: dsr\n",
-        direct: true,
+        config: "  mode: dsr\n",
+        effective: ["DSR", OPTION, "Random"],
+        hook: Hook::FromNetdev,
+    },
+    Mode {
+        name: "DSR in XDP",
+        config: "  mode: dsr\n  acceleration: native\n",
+        effective: ["DSR", OPTION, "Random"],
+        hook: Hook::Xdp,
+    },
+    Mode {
+        name: "IPIP in tc",
+        config: "  mode: dsr\n  dsrDispatch: ipip\n",
+        effective: ["DSR", "IPIP", "Random"],
+        hook: Hook::FromNetdev,
+    },
+    Mode {
+        name: "IPIP in XDP",
+        config: "  mode: dsr\n  dsrDispatch: ipip\n  acceleration: native\n",
+        effective: ["DSR", "IPIP", "Random"],
+        hook: Hook::Xdp,
+    },
+    Mode {
+        name: "hybrid and Maglev in tc",
+        config: "  mode: hybrid\n  algorithm: maglev\n",
+        effective: ["Hybrid", OPTION, "Maglev"],
         hook: Hook::FromNetdev,
     },
 ];
@@ -49,14 +80,18 @@ pub struct Scene {
 impl Scene {
     /// `config` goes beside the mode's own.
     pub fn raise(mode: &'static Mode, config: &str) -> Self {
-        let key = if mode.direct { super::dsr::keyed() } else { String::new() };
-        let stage = Stage::raise(2, &format!("{}{key}{config}", mode.config));
+        let direct = mode.effective[0] != "SNAT";
+        // Requests that go direct need a key that the nodes have in common.
+        let key = if direct { super::dsr::keyed() } else { String::new() };
+        let stage = Stage::raise(2, &format!("loadBalancer:\n{}{key}{config}", mode.config));
         let fabric = (mode.hook == Hook::Xdp).then(|| wire_for_drivers(&stage));
         let scene = Self { stage, mode, _fabric: fabric };
-        let lb_mode = if mode.direct { "DSR" } else { "SNAT" };
         for node in &scene.stage.lab.nodes {
             eventually("the mode is in force", || {
-                super::stage::status(node)["features"]["mode"]["effective"] == lb_mode
+                let shown = &super::stage::status(node)["features"];
+                let features = ["mode", "dsrDispatch", "backendSelection"];
+                let effective = features.map(|f| shown[f]["effective"].as_str().unwrap());
+                effective.iter().zip(mode.effective).all(|(word, wanted)| word.starts_with(wanted))
             });
         }
         if mode.hook == Hook::Xdp {

@@ -143,30 +143,6 @@ fn one_client_port_reaches_one_backend_through_two_addresses() {
     }
 }
 
-#[test]
-fn an_address_that_a_node_gets_later_serves_node_ports() {
-    let stage = &*SHARED;
-    let service = Service {
-        name: "later",
-        kind: "NodePort",
-        number: 46,
-        node_port: Some(30046),
-        ..Service::default()
-    };
-    stage.serve(&service, &[&stage.web]);
-    let node = &stage.lab.node(1).place.netns;
-    for (vip, via, length) in
-        [("203.0.113.5", "192.168.50.1", 32), ("2001:db8:71::5", "fd50::1", 128)]
-    {
-        let to = SocketAddr::new(ip(vip), 30046);
-        stage.lab.outside.netns.ip(&format!("route add {vip} via {via}"));
-        let nodad = if length == 128 { " nodad" } else { "" };
-        node.ip(&format!("addr add {vip}/{length} dev eth0{nodad}"));
-        stage.ask_until(&stage.lab.outside, "tcp", to, |outcome| outcome.is_from("web"));
-        node.ip(&format!("addr del {vip}/{length} dev eth0"));
-    }
-}
-
 pub fn one_of_each_type() -> [Service; 4] {
     [
         Service { name: "cluster", number: 10, ..Service::default() },

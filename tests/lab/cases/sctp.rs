@@ -12,6 +12,7 @@ use crate::lab::manifest::{SERVICE_PORT, Service};
 use crate::lab::pod::{PORT, Pod};
 
 const NODE_PORT: u16 = 30110;
+const HOST_PORT: u16 = 4325;
 
 /// Beside the ports that every service of the lab has.
 fn with_sctp(service: &Service, backends: &[&Pod]) -> Vec<Value> {
@@ -63,4 +64,38 @@ fn sctp_reaches_backends_through_every_service_type() {
             }
         }
     }
+}
+
+#[test]
+fn sctp_reaches_a_host_port_and_leaves_it_with_the_pod() {
+    let stage = &*SHARED;
+    let port = json!({ "containerPort": PORT, "hostPort": HOST_PORT, "protocol": "SCTP" });
+    let ips: Vec<Value> = stage.web.ips.iter().map(|ip| json!({ "ip": ip })).collect();
+    let mut pod = json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": { "name": "web", "namespace": "lab" },
+        "spec": { "nodeName": "n1", "containers": [{ "name": "web", "ports": [port] }] },
+        "status": { "phase": "Running", "podIPs": ips },
+    });
+    stage.lab.publish("host-sctp", std::slice::from_ref(&pod)).unwrap();
+    let clients = [&stage.clients[0].place, &stage.clients[1].place, &stage.lab.outside];
+    let to = |node, v6| SocketAddr::new(node_ip(node, v6), HOST_PORT);
+    for v6 in [false, true] {
+        for place in clients {
+            let outcome = stage.ask_until(place, "sctp", to(1, v6), |o| o.is_from("web"));
+            let Outcome::Answer { seen, .. } = outcome else { unreachable!() };
+            assert_eq!(seen, to(1, v6), "the answer comes from whom was asked");
+        }
+    }
+    // Of this protocol alone.
+    for protocol in ["tcp", "udp"] {
+        let outcome = stage.ask(&stage.lab.outside, protocol, to(1, false));
+        assert!(outcome.is_refusal(), "{protocol}: {outcome:?}");
+    }
+    pod["status"]["phase"] = "Succeeded".into();
+    stage.lab.publish("host-sctp", &[pod]).unwrap();
+    let ended = |outcome: &Outcome| matches!(outcome, Outcome::Error { .. });
+    stage.ask_until(&stage.lab.outside, "sctp", to(1, false), ended);
+    std::fs::remove_file(stage.lab.manifests().join("host-sctp.yaml")).unwrap();
 }

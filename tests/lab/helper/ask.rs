@@ -97,7 +97,7 @@ pub(super) fn talk(protocol: &str, to: SocketAddr) -> io::Result<()> {
                 last_answer = Instant::now();
                 last_name = text.split(' ').next().unwrap_or_default().to_owned();
                 if !announced {
-                    println!("talking");
+                    println!("talking {last_name}");
                     announced = true;
                 }
             }

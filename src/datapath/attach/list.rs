@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What is attached, as pinned links tell it, whether an agent runs or not.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::fd::AsFd as _;
+use std::path::Path;
+
+use super::{Error, name};
+use crate::datapath::pins;
+use crate::datapath::sys::{self, LinkTarget};
+
+/// Programs by the device that they are on, `cgroup` for those that see sockets. Dead links count
+/// for nothing, and neither do filters of clsact (below Linux 6.6), which are not pinned.
+///
+/// # Errors
+/// The directory of pins below `root` cannot be read.
+pub fn attached(root: &Path) -> Result<BTreeMap<String, BTreeSet<String>>, Error> {
+    let dir = pins::links_dir(root);
+    let failed = |source| Error::List { path: dir.clone(), source };
+    let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for entry in fs::read_dir(&dir).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let Some(pin) = name::parse(&entry.file_name().to_string_lossy()) else { continue };
+        let target = sys::obj_get(&entry.path()).and_then(|link| sys::link_info(link.as_fd()));
+        match target {
+            Ok((LinkTarget::Tcx(0) | LinkTarget::Xdp(0) | LinkTarget::Cgroup(0), _)) | Err(_) => {}
+            Ok(_) => {
+                let device = pin.device.trim_end_matches(':').to_owned();
+                found.entry(device).or_default().insert(pin.program);
+            }
+        }
+    }
+    Ok(found)
+}
