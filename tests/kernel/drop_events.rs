@@ -12,7 +12,7 @@ use culvert::datapath::events::Events;
 use tokio::runtime::{Builder, Runtime};
 
 use super::dsr_end::dispatched;
-use super::host::{NODE_PORT, node_port, request};
+use super::host::{node_port, request};
 use super::{dsr as option, dsr_ipip, full};
 use crate::support::dsr::{self, KEY};
 use crate::support::node::{FAMILIES, Family, Node, V4};

@@ -174,7 +174,7 @@ pub(super) fn address(message: &AddressMessage) -> Option<Address> {
 pub(super) fn local(message: &RouteMessage) -> Option<Local> {
     let header = &message.header;
     let wanted = header.kind == RouteType::Local
-        && header.table == libc::RT_TABLE_LOCAL as u8
+        && header.table == libc::RT_TABLE_LOCAL
         && header.protocol != RouteProtocol::Kernel
         && !header.flags.contains(RouteFlags::Cloned);
     if !wanted {
