@@ -61,6 +61,7 @@ fn measure(services: usize, dir: &Path, root: &Path) -> Result<()> {
         root: root.to_owned(),
         config: config(),
         map_sizes: Default::default(),
+        map_kinds: Default::default(),
         programs_off: Default::default(),
         force_clsact: false,
     })?;

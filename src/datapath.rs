@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use libbpf_rs::ProgramMut;
+use libbpf_rs::{MapType, ProgramMut};
 
 use crate::abi;
 
@@ -43,6 +43,9 @@ pub struct Options {
     pub config: abi::Config,
     /// Entries (bytes for the ring `events`) of the maps that do not have the compiled-in size.
     pub map_sizes: BTreeMap<String, u32>,
+    /// Of the maps that are not of the compiled-in kind: `flows_new` as a plain hash evicts nothing,
+    /// which is how tests make it refuse.
+    pub map_kinds: BTreeMap<String, MapType>,
     /// Programs that this kernel cannot load and that Culvert does without.
     pub programs_off: BTreeSet<String>,
     /// Attach to devices with clsact filters even where the kernel has TCX.
@@ -64,7 +67,7 @@ impl Datapath {
     /// Nothing is attached yet: programs of a former agent go on until they are replaced.
     pub fn open(options: Options) -> Result<Self, LoadError> {
         log::route();
-        let (fds, retired) = pins::open_maps(&options.root, &options.map_sizes)?;
+        let (fds, retired) = pins::open_maps(&options)?;
         let objects = load::programs(&fds, &options)?;
         let maps = Arc::new(Maps::from_fds(fds)?);
         let tcx = !options.force_clsact && probe::has_tcx();

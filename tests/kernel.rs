@@ -34,10 +34,12 @@ mod kernel {
     mod cli;
     mod cni;
     mod datapath;
+    mod drop_events;
     mod dsr;
     mod dsr_apart;
     mod dsr_apart_wire;
     mod dsr_end;
+    mod dsr_flood;
     mod dsr_geneve;
     mod dsr_icmp;
     mod dsr_ipip;
@@ -47,8 +49,11 @@ mod kernel {
     mod dsr_wires;
     mod dsr_xdp;
     mod events;
+    mod flow_life;
+    mod flow_writes;
     mod fragments;
     mod fragments_wire;
+    mod full;
     mod host;
     mod host_flow;
     mod host_flow_end;
@@ -58,6 +63,7 @@ mod kernel {
     mod maglev;
     mod maglev_agent;
     mod netlink;
+    mod next_hop;
     mod overlay;
     mod probe;
     mod sctp;

@@ -9,6 +9,7 @@
 #pragma once
 
 #include "clock.h"
+#include "map_update.h"
 #include "service.h"
 
 #define AFFINITIES_MAX 65536
@@ -108,5 +109,5 @@ static __always_inline void affinity_store(const struct service *service, const 
 
 	/* A full table throws its oldest out; nothing else fails that a connection should suffer
 	 * for. */
-	bpf_map_update_elem(&affinities, &key, &affinity, BPF_ANY);
+	map_update(&affinities, &key, &affinity, BPF_ANY);
 }

@@ -233,7 +233,6 @@ static __always_inline bool dsr_may_carry(struct __sk_buff *skb, const bool v6)
  */
 static __always_inline int dsr_accept(struct __sk_buff *skb, struct packet *packet, const bool v6)
 {
-	struct scratch *scratch;
 	int size, why;
 
 	if (!dsr_may_carry(skb, v6))
@@ -243,9 +242,7 @@ static __always_inline int dsr_accept(struct __sk_buff *skb, struct packet *pack
 		return VERDICT_NONE;
 	why = size < 0 ? -size : dsr_open(skb);
 	if (why > 0) {
-		scratch = scratch_get();
-		if (scratch)
-			packet->key = scratch->packet.key;
+		scratch_tell(packet);
 		return verdict_drop(why);
 	}
 	if (dsr_strip(skb, v6, size))

@@ -161,14 +161,16 @@ static __always_inline int dsr_send_now(struct __sk_buff *skb, __u32 ticked)
 					       : dsr_send_marked(skb, ticked);
 }
 
-/* Keeps in @flow what sending its copy in scratch->forward has changed. */
+/*
+ * Keeps in @flow what sending its copy in scratch->forward has changed. What has not is not stored:
+ * that would take the entry's cache line from all other CPUs with every packet.
+ */
 static __always_inline void dsr_note(struct flow *flow, const struct flow *sent)
 {
-	flow->told = sent->told;
-	if (sent->flags & FLOW_OPTION)
-		flow->flags |= FLOW_OPTION;
-	else
-		flow->flags &= ~FLOW_OPTION;
+	if (sent->told && !flow->told)
+		flow->told = 1;
+	if ((flow->flags ^ sent->flags) & FLOW_OPTION)
+		flow->flags ^= FLOW_OPTION;
 }
 
 /* Sends scratch->packet, whose flow has just been opened. Returns the verdict. */

@@ -167,8 +167,10 @@ static __always_inline int dsr_unwrap(struct __sk_buff *skb, struct packet *pack
 	if (what == DSR_WRAPPED_NOT)
 		return VERDICT_NONE;
 	why = what < 0 ? -what : what == DSR_WRAPPED_NEW ? flow_open(skb) : 0;
-	if (why)
+	if (why) {
+		scratch_tell(packet);
 		return verdict_drop(why);
+	}
 	if (bpf_skb_adjust_room(skb, -(__s32)outer, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO))
 		return verdict_drop(DROP_REWRITE);
 	packet->key.zone = ZONE_OVERLAY;

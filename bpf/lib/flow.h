@@ -55,6 +55,7 @@ enum flow_flag {
 				     translated here */
 	FLOW_DSR_ALIAS = 1 << 11, /* backend's node: a connection's request under the port that its
 				     LB node has changed to since */
+	FLOW_UNPROVEN = 1 << 12,  /* FLOW_DSR: confirmed, and nothing was sent in a later tick */
 };
 
 /* What one side has sent so far; the lifetime follows from both sides' bits. */

@@ -18,6 +18,11 @@ static __noinline void flow_promote(const struct flow_key *key, struct flow *flo
 
 	flow->flags &= ~FLOW_NEW;
 	other->flags &= ~FLOW_NEW;
+	/* A SYN and an ACK are all that this was confirmed by, and anybody can send both. */
+	if ((flow->flags & FLOW_DSR) && key->proto == IPPROTO_TCP) {
+		flow->flags |= FLOW_UNPROVEN;
+		other->flags |= FLOW_UNPROVEN;
+	}
 	if (flow_insert(&flows, &partner, other, BPF_ANY))
 		goto full;
 	if (flow_insert(&flows, key, flow, BPF_ANY)) {
@@ -55,6 +60,11 @@ static __noinline bool flow_touch_partner(const struct flow_key *key, struct flo
 		other->tcp_peer |= flow->tcp_own;
 		if ((flow->flags & FLOW_REPLY) || flow->replied)
 			other->replied = 1;
+		if ((other->flags & FLOW_UNPROVEN) && !(flow->flags & FLOW_UNPROVEN))
+			other->flags &= ~FLOW_UNPROVEN;
+		/* It lives, but its own first packet in this tick looks its route up as well. */
+		if (other->last_seen != now)
+			other->route_epoch--;
 		other->last_seen = now;
 		return true;
 	}
@@ -137,6 +147,7 @@ __noinline int flow_note(__u32 now)
 
 	if (flow->last_seen != now) {
 		flow->last_seen = now;
+		flow->flags &= ~FLOW_UNPROVEN;
 		done = FLOW_TICKED;
 		tell = true;
 	}

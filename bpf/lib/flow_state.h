@@ -40,7 +40,7 @@ static __always_inline __u32 flow_timeout(const struct flow *flow, __u8 proto)
 		return flow->replied ? CONFIG.udp_stream_timeout : CONFIG.udp_unreplied_timeout;
 	if (flow_closing(flow))
 		return CONFIG.tcp_closing_timeout;
-	if (flow->flags & FLOW_NEW)
+	if (flow->flags & (FLOW_NEW | FLOW_UNPROVEN))
 		return CONFIG.tcp_syn_timeout;
 	return CONFIG.tcp_established_timeout;
 }

@@ -11,17 +11,13 @@
 #include "clock.h"
 #include "endpoint.h"
 #include "flow_state.h"
+#include "map_update.h"
 #include "scratch.h"
 
-/* -EBUSY is a bucket lock held elsewhere for an instant, not a full map (kernels before 6.15). */
 static __always_inline long flow_insert(void *map, const struct flow_key *key,
 					const struct flow *flow, __u64 how)
 {
-	long err = bpf_map_update_elem(map, key, flow, how);
-
-	if (err == -EBUSY)
-		err = bpf_map_update_elem(map, key, flow, how);
-	return err;
+	return map_update(map, key, flow, how);
 }
 
 static __always_inline void flow_partner_key(const struct flow_key *key, const struct flow *flow,

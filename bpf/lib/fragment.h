@@ -9,6 +9,7 @@
 #pragma once
 
 #include "clock.h"
+#include "map_update.h"
 #include "scratch.h"
 
 #define FRAGMENTS_MAX 8192
@@ -126,7 +127,7 @@ static __always_inline void fragment_record(const struct fragment_key *key,
 		.seen = clock_ticks(),
 	};
 
-	bpf_map_update_elem(&fragments, key, &fragment, BPF_ANY);
+	map_update(&fragments, key, &fragment, BPF_ANY);
 }
 
 /* Gives a later fragment the ports of its first. False when that was not seen. */

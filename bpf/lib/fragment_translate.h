@@ -37,7 +37,9 @@ static __always_inline int fragment_follow(struct __sk_buff *skb, struct scratch
 		return verdict(OUTCOME_TRANSLATED, TC_ACT_UNSPEC);
 	}
 
-	if (ticked || !flow->kind || (settings && settings->route_epoch != flow->route_epoch)) {
+	if (settings && settings->route_epoch != flow->route_epoch)
+		ticked = true;
+	if (ticked || !flow->kind) {
 		if (route_find(skb, flow))
 			return verdict_drop(DROP_NO_ROUTE);
 	}

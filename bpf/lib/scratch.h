@@ -75,6 +75,17 @@ static __always_inline bool scratch_put(const struct packet *packet)
 	return true;
 }
 
+/* Whose packet a slow step has read, and for which service, for the report. */
+static __always_inline void scratch_tell(struct packet *packet)
+{
+	const struct scratch *scratch = scratch_get();
+
+	if (!scratch)
+		return;
+	packet->key = scratch->packet.key;
+	packet->service = scratch->packet.service;
+}
+
 /* Whose service a slow step found @packet to be, for the report. */
 static __always_inline __u32 scratch_service(void)
 {

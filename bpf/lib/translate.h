@@ -68,8 +68,10 @@ static __always_inline int translate(struct __sk_buff *skb, struct packet *packe
 	if (!flow)
 		return VERDICT_NONE;
 
-	if (ticked || !flow->kind || (flow->flags & FLOW_NO_MAC) ||
-	    (settings && settings->route_epoch != flow->route_epoch)) {
+	/* Where the other direction was first in this tick, it has left an epoch that is over. */
+	if (settings && settings->route_epoch != flow->route_epoch)
+		ticked = true;
+	if (ticked || !flow->kind || (flow->flags & FLOW_NO_MAC)) {
 		if (route_find(skb, flow))
 			return verdict_drop(DROP_NO_ROUTE);
 	}

@@ -42,6 +42,8 @@ pub mod flow_flag {
     pub const DSR: u16 = 1 << 9;
     /// Backend's node: the request came translated, the answer is translated here.
     pub const DSR_END: u16 = 1 << 10;
+    /// LB node: confirmed by the client's side alone, which has sent nothing in a later tick.
+    pub const UNPROVEN: u16 = 1 << 12;
 }
 
 /// Bits of [`Flow::tcp_own`] and [`Flow::tcp_peer`], `enum flow_tcp`.

@@ -74,6 +74,7 @@ pub async fn run(config: Config) -> Result<()> {
         root: config.bpf_root.clone(),
         config: programs,
         map_sizes: map_sizes(&config),
+        map_kinds: BTreeMap::new(),
         programs_off: probe.programs_off(),
         force_clsact: false,
     })?;

@@ -15,7 +15,7 @@ use libbpf_rs::libbpf_sys as raw;
 use libbpf_rs::{MapCore as _, ObjectBuilder, OpenMapMut, OpenObject};
 
 use super::load::Error;
-use super::{log, map, sys};
+use super::{Options, log, map, sys};
 use crate::skel;
 
 mod members;
@@ -127,9 +127,9 @@ pub(super) fn open_pinned(root: &Path) -> Result<BTreeMap<String, OwnedFd>, map:
 
 /// Adopts or creates every map, and pins them all.
 pub(super) fn open_maps(
-    root: &Path,
-    sizes: &BTreeMap<String, u32>,
+    options: &Options,
 ) -> Result<(BTreeMap<String, OwnedFd>, Vec<Retired>), Error> {
+    let root = options.root.as_path();
     for dir in [maps_dir(root), links_dir(root)] {
         fs::create_dir_all(&dir).map_err(|source| Error::Directory { path: dir, source })?;
     }
@@ -147,9 +147,12 @@ pub(super) fn open_maps(
         if is_internal(&name) {
             continue;
         }
-        if let Some(&size) = sizes.get(&name) {
-            map.set_max_entries(size)
-                .map_err(|source| Error::Open { object: "bpf_maps", source })?;
+        let failed = |source| Error::Open { object: "bpf_maps", source };
+        if let Some(&size) = options.map_sizes.get(&name) {
+            map.set_max_entries(size).map_err(failed)?;
+        }
+        if let Some(&kind) = options.map_kinds.get(&name) {
+            map.set_type(kind).map_err(failed)?;
         }
         match adopt(root, &name, &mut map, types.as_ref())? {
             Fate::Adopted => {}

@@ -90,6 +90,7 @@ fn flags(bits: u16) -> Vec<String> {
         (flow_flag::TO_STACK, "to-stack"),
         (flow_flag::DSR, "dsr"),
         (flow_flag::DSR_END, "dsr-end"),
+        (flow_flag::UNPROVEN, "unproven"),
     ]
     .into_iter()
     .filter(|(bit, _)| bits & bit != 0)

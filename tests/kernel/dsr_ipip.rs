@@ -14,7 +14,7 @@ use crate::support::objects::{SCTP, TCP, UDP};
 use crate::support::packet::{ACK, Packet, RST, SYN};
 
 /// Another node.
-const fn lb(family: Family) -> &'static str {
+pub(super) const fn lb(family: Family) -> &'static str {
     if family.v6 { "fd09::2" } else { "10.9.0.2" }
 }
 
@@ -45,7 +45,7 @@ pub(super) fn node_with(
     node
 }
 
-fn encapsulated(family: Family, from: &str, inner: &Packet) -> Vec<u8> {
+pub(super) fn encapsulated(family: Family, from: &str, inner: &Packet) -> Vec<u8> {
     let (from, to) = (from.parse().unwrap(), family.pod.parse().unwrap());
     dsr::encapsulate(&inner.bytes(), from, to, 8080)
 }

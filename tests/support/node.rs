@@ -5,6 +5,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use culvert::abi::{self, Endpoint, OWNED_NODEPORT, Outcome, Settings, Uplink};
+use culvert::datapath::Options;
 use libbpf_rs::ProgramInput;
 use nix::net::if_::if_nametoindex;
 
@@ -80,6 +81,10 @@ impl Node {
     }
 
     pub fn with(change: impl FnOnce(&mut abi::Config) + Send) -> Self {
+        Self::with_options(|options| change(&mut options.config))
+    }
+
+    pub fn with_options(change: impl FnOnce(&mut Options) + Send) -> Self {
         let ns = NetNs::new();
         for (dev, peer) in [("eth0", "wire"), ("lxc1", "pod1"), ("lxc2", "pod2")] {
             ns.ip(&format!("link add {dev} type veth peer name {peer}"));

@@ -82,9 +82,9 @@ impl Objects {
     }
 
     /// Loads the maps; [`Self::program`] loads what it is asked for, in the namespace of its caller.
-    pub fn load_lazily(change: impl FnOnce(&mut abi::Config)) -> Self {
+    pub fn load_lazily(change: impl FnOnce(&mut Options)) -> Self {
         Self::open(|options| {
-            change(&mut options.config);
+            change(options);
             options.programs_off.extend(all_programs_but(&[]));
         })
     }

@@ -47,6 +47,7 @@ impl PinRoot {
             root: self.0.clone(),
             config: config(),
             map_sizes: sizes.map(|(name, size)| (name.to_owned(), size)).into(),
+            map_kinds: Default::default(),
             programs_off: Default::default(),
             force_clsact: false,
         }

@@ -46,7 +46,7 @@ fn timeout(flow: &Flow, proto: u8, timeouts: &Timeouts) -> u32 {
     let finished = both || (one && flow.flags & flow_flag::DSR != 0);
     if reset || finished {
         timeouts.tcp_closing
-    } else if flow.flags & flow_flag::NEW != 0 {
+    } else if flow.flags & (flow_flag::NEW | flow_flag::UNPROVEN) != 0 {
         timeouts.tcp_syn
     } else {
         timeouts.tcp_established
@@ -105,6 +105,7 @@ mod tests {
         assert_eq!(lifetime(UDP, |flow| flow.replied = 1), TIMEOUTS.udp_stream);
         assert_eq!(lifetime(TCP, |_| {}), TIMEOUTS.tcp_established);
         assert_eq!(lifetime(TCP, |flow| flow.flags = flow_flag::NEW), TIMEOUTS.tcp_syn);
+        assert_eq!(lifetime(TCP, |flow| flow.flags = flow_flag::UNPROVEN), TIMEOUTS.tcp_syn);
         let one_fin = |flow: &mut Flow| flow.tcp_own = flow_tcp::FIN;
         assert_eq!(lifetime(TCP, one_fin), TIMEOUTS.tcp_established);
         let one_sided = |flow: &mut Flow| {

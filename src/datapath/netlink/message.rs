@@ -15,7 +15,7 @@ use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
 };
 use rtnetlink::packet_route::route::{
-    RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteType,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteType,
 };
 
 use super::{Link, Vlan};
@@ -32,6 +32,11 @@ pub(super) enum Event {
     Address(Address),
     AddressGone {
         ifindex: u32,
+        net: IpNet,
+    },
+    /// A route that makes addresses the node's which no device has (AnyIP).
+    Local(Local),
+    LocalGone {
         net: IpNet,
     },
     /// `default`: one that decides which devices are external.
@@ -56,6 +61,12 @@ pub(super) struct Address {
     pub(super) secondary: bool,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Local {
+    pub(super) ifindex: u32,
+    pub(super) net: IpNet,
+}
+
 /// `None` for messages that change nothing we look at.
 pub(super) fn event(message: &Message) -> Option<Event> {
     match message {
@@ -67,7 +78,11 @@ pub(super) fn event(message: &Message) -> Option<Event> {
         Message::DelAddress(message) => {
             address(message).map(|gone| Event::AddressGone { ifindex: gone.ifindex, net: gone.net })
         }
-        Message::NewRoute(message) | Message::DelRoute(message) => route(message),
+        Message::NewRoute(message) => local(message).map(Event::Local).or_else(|| route(message)),
+        Message::DelRoute(message) => {
+            let gone = local(message).map(|local| Event::LocalGone { net: local.net });
+            gone.or_else(|| route(message))
+        }
         Message::NewNeighbour(message) => neighbour(message),
         _ => None,
     }
@@ -155,7 +170,30 @@ pub(super) fn address(message: &AddressMessage) -> Option<Address> {
     })
 }
 
-/// Routes of the tables that forward; those of local addresses come with the addresses.
+/// A route of the local table that somebody has set; the kernel's come and go with addresses.
+pub(super) fn local(message: &RouteMessage) -> Option<Local> {
+    let header = &message.header;
+    let wanted = header.kind == RouteType::Local
+        && header.table == libc::RT_TABLE_LOCAL
+        && header.protocol != RouteProtocol::Kernel
+        && !header.flags.contains(RouteFlags::Cloned);
+    if !wanted {
+        return None;
+    }
+    let (mut ip, mut ifindex) = (None, 0);
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Destination(RouteAddress::Inet(v4)) => ip = Some((*v4).into()),
+            RouteAttribute::Destination(RouteAddress::Inet6(v6)) => ip = Some((*v6).into()),
+            RouteAttribute::Oif(on) => ifindex = *on,
+            _ => {}
+        }
+    }
+    let net = IpNet::new(ip?, header.destination_prefix_length).ok()?;
+    Some(Local { ifindex, net: net.trunc() })
+}
+
+/// Routes of the tables that forward.
 fn route(message: &RouteMessage) -> Option<Event> {
     let local = matches!(
         message.header.kind,

@@ -4,18 +4,28 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
-use super::message::{Address, Event};
+use ipnet::IpNet;
+
+use super::message::{Address, Event, Local};
 use super::{Filter, Link, Serving, Uplink, View};
 use crate::abi::{Addr, OWNED_LOOPBACK, OWNED_NODEPORT, Owned};
 
 /// Neighbours remembered. A network with more has its routes looked up again now and then.
 const NEIGHBOURS_MAX: usize = 65536;
 
+/// Addresses of a local route that are owned one by one; those of a shorter prefix are not.
+const LOCAL_ROUTE_MAX: usize = 256;
+
+/// Addresses that local routes of more than one address may bring together.
+const LOCAL_ROUTES_MAX: usize = 1024;
+
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) links: BTreeMap<u32, Link>,
     /// In the kernel's order, which is the order of preference.
     pub(super) addresses: Vec<Address>,
+    /// Local routes that no address brought, and their devices.
+    pub(super) locals: BTreeMap<IpNet, u32>,
     /// Devices with a default route.
     pub(super) defaults: BTreeSet<u32>,
     /// Hardware addresses last known; they outlive the kernel's entry, so that a neighbour that
@@ -30,15 +40,15 @@ pub(super) struct Effect {
     pub(super) view: bool,
     /// Cached routes may be wrong.
     pub(super) epoch: bool,
-    /// The default routes must be read again.
-    pub(super) defaults: bool,
+    /// The default and the local routes must be read again.
+    pub(super) routes: bool,
 }
 
 impl Effect {
     pub(super) fn merge(&mut self, other: Self) {
         self.view |= other.view;
         self.epoch |= other.epoch;
-        self.defaults |= other.defaults;
+        self.routes |= other.routes;
     }
 }
 
@@ -50,14 +60,22 @@ impl State {
                 Some(before) if before == link => nothing,
                 // A new device has no route yet that could be cached.
                 None => Effect { view: true, ..nothing },
-                Some(_) => Effect { view: true, epoch: true, ..nothing },
+                // The kernel does not tell of each route that a device takes along.
+                Some(_) => Effect { view: true, epoch: true, routes: self.has_local(ifindex) },
             },
             Event::LinkGone { ifindex } => {
                 self.links.remove(&ifindex);
                 self.addresses.retain(|each| each.ifindex != ifindex);
                 self.neighbours.retain(|(on, _), _| *on != ifindex);
                 self.defaults.remove(&ifindex);
-                Effect { view: true, epoch: true, ..nothing }
+                Effect { view: true, epoch: true, routes: self.has_local(ifindex) }
+            }
+            Event::Local(Local { ifindex, net }) => {
+                let changed = self.locals.insert(net, ifindex) != Some(ifindex);
+                Effect { view: changed, ..nothing }
+            }
+            Event::LocalGone { net } => {
+                Effect { view: self.locals.remove(&net).is_some(), ..nothing }
             }
             Event::Address(address) => {
                 let same = |each: &&mut Address| {
@@ -74,11 +92,15 @@ impl State {
                 self.addresses.retain(|each| (each.ifindex, each.net) != (ifindex, net));
                 Effect { view: true, ..nothing }
             }
-            Event::Route { default } => Effect { epoch: true, defaults: default, ..nothing },
+            Event::Route { default } => Effect { epoch: true, routes: default, ..nothing },
             Event::Neighbour { ifindex, ip, mac, failed } => {
                 Effect { epoch: self.neighbour((ifindex, ip), mac, failed), ..nothing }
             }
         }
+    }
+
+    fn has_local(&self, ifindex: u32) -> bool {
+        self.locals.values().any(|on| *on == ifindex)
     }
 
     /// True when a hardware address that may be cached is no longer right. The kernel's reachable,
@@ -124,17 +146,31 @@ impl State {
                 }
         };
         let mut owned = BTreeMap::new();
-        for Address { ifindex, net, .. } in &self.addresses {
-            let ip = net.addr();
+        let addresses = self.addresses.iter().map(|each| (each.net.addr(), each.ifindex));
+        for (ip, ifindex) in addresses.chain(self.local_addresses()) {
             let flags = match (served(&ip), ip.is_loopback()) {
                 (false, _) => 0,
                 (true, false) => OWNED_NODEPORT,
                 (true, true) => OWNED_LOOPBACK,
             };
             // The same address on two devices: the first keeps it.
-            owned.entry(ip.into()).or_insert(Owned { ifindex: *ifindex, flags });
+            owned.entry(ip.into()).or_insert(Owned { ifindex, flags });
         }
         owned
+    }
+
+    /// What local routes make the node's. A prefix with more addresses than a map should hold makes
+    /// none of them ours: who serves on all of it has no service's address there.
+    fn local_addresses(&self) -> impl Iterator<Item = (IpAddr, u32)> + '_ {
+        let mut left = LOCAL_ROUTES_MAX;
+        self.locals.iter().flat_map(move |(net, &ifindex)| {
+            let bits = u32::from(net.max_prefix_len() - net.prefix_len());
+            let size = 1_usize.checked_shl(bits).unwrap_or(usize::MAX);
+            let fits = size == 1 || (size <= LOCAL_ROUTE_MAX && size <= left);
+            left -= if fits && size > 1 { size } else { 0 };
+            let whole = fits.then(|| hosts(net)).into_iter().flatten();
+            whole.map(move |ip| (ip, ifindex))
+        })
     }
 
     fn uplinks(&self, filter: &Filter) -> BTreeMap<u32, Uplink> {
@@ -206,17 +242,24 @@ impl State {
         &mut self,
         links: BTreeMap<u32, Link>,
         addresses: Vec<Address>,
-        defaults: BTreeSet<u32>,
+        (defaults, locals): (BTreeSet<u32>, BTreeMap<IpNet, u32>),
         neighbours: impl IntoIterator<Item = Event>,
     ) {
         self.links = links;
         self.addresses = addresses;
         self.defaults = defaults;
+        self.locals = locals;
         self.neighbours.clear();
         for event in neighbours {
             self.apply(event);
         }
     }
+}
+
+/// Every address of `net`, the first and the last too.
+fn hosts(net: &IpNet) -> impl Iterator<Item = IpAddr> + use<> {
+    let hosts = net.subnets(net.max_prefix_len());
+    hosts.into_iter().flatten().map(|host| host.addr())
 }
 
 #[cfg(test)]

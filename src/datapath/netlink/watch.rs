@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
+use ipnet::IpNet;
 use rtnetlink::packet_core::NetlinkPayload;
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};
@@ -92,8 +93,8 @@ pub async fn watch(
             tracing::warn!("the kernel reported changes faster than they were read; listing anew");
             relist(&handle, &mut state).await?;
             effect.epoch = true;
-        } else if effect.defaults {
-            state.defaults = default_devices(&handle).await?;
+        } else if effect.routes {
+            (state.defaults, state.locals) = routes(&handle).await?;
         }
         epoch += u64::from(effect.epoch);
     }
@@ -123,20 +124,24 @@ async fn relist(handle: &Handle, state: &mut State) -> Result<(), Error> {
     while let Some(each) = listed.try_next().await.map_err(failed("neighbours"))? {
         neighbours.extend(message::neighbour(&each));
     }
-    let defaults = default_devices(handle).await?;
-    state.relist(links, addresses, defaults, neighbours);
+    let routes = routes(handle).await?;
+    state.relist(links, addresses, routes, neighbours);
     Ok(())
 }
 
-async fn default_devices(handle: &Handle) -> Result<BTreeSet<u32>, Error> {
-    let mut devices = BTreeSet::new();
+/// Devices with a default route, and the local routes.
+async fn routes(handle: &Handle) -> Result<(BTreeSet<u32>, BTreeMap<IpNet, u32>), Error> {
+    let (mut devices, mut locals) = (BTreeSet::new(), BTreeMap::new());
     let v4 = RouteMessageBuilder::<std::net::Ipv4Addr>::new().build();
     let v6 = RouteMessageBuilder::<std::net::Ipv6Addr>::new().build();
     for family in [v4, v6] {
         let mut listed = handle.route().get(family).execute();
         loop {
             match listed.try_next().await {
-                Ok(Some(each)) => devices.extend(message::default_devices(&each)),
+                Ok(Some(each)) => {
+                    devices.extend(message::default_devices(&each));
+                    locals.extend(message::local(&each).map(|local| (local.net, local.ifindex)));
+                }
                 Ok(None) => break,
                 Err(error) => {
                     return Err(Error::List { what: "routes", source: io(error) });
@@ -144,5 +149,5 @@ async fn default_devices(handle: &Handle) -> Result<BTreeSet<u32>, Error> {
             }
         }
     }
-    Ok(devices)
+    Ok((devices, locals))
 }

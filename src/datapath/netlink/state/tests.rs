@@ -180,3 +180,48 @@ fn a_link_takes_its_addresses_along() {
     assert!(effect.view && effect.epoch);
     assert!(state.view(&Filter::default(), 0).owned.is_empty());
 }
+
+#[test]
+fn local_routes_make_addresses_ours_up_to_a_number() {
+    let local = |text: &str| Event::Local(Local { ifindex: 1, net: net(text) });
+    let owned = |state: &State| state.view(&Filter::default(), 0).owned.len();
+    let mut state = with([local("192.0.2.7/32"), local("2001:db8::7/128")]);
+    assert_eq!(owned(&state), 2);
+    state.apply(local("198.51.100.0/24"));
+    state.apply(local("2001:db8:1::/120"));
+    assert_eq!(owned(&state), 2 + 512);
+    for large in ["203.0.112.0/23", "2001:db8:2::/64", "0.0.0.0/0", "::/0"] {
+        state.apply(local(large));
+    }
+    assert_eq!(owned(&state), 2 + 512);
+    for more in 0..9 {
+        state.apply(local(&format!("10.7.{more}.0/24")));
+        state.apply(local(&format!("10.8.{more}.1/32")));
+    }
+    assert_eq!(owned(&state), 2 + 9 + LOCAL_ROUTES_MAX);
+    assert!(state.apply(Event::LocalGone { net: net("192.0.2.7/32") }).view);
+    assert_eq!(owned(&state), 1 + 9 + LOCAL_ROUTES_MAX);
+    assert_eq!(state.apply(Event::LocalGone { net: net("192.0.2.7/32") }), Effect::default());
+}
+
+#[test]
+fn an_address_of_a_device_goes_before_a_local_route() {
+    let local = Event::Local(Local { ifindex: 1, net: net("10.0.0.1/32") });
+    let state = with([local, link(2, "eth0"), address(2, "10.0.0.1/24")]);
+    let owned = state.view(&Filter::default(), 0).owned;
+    assert_eq!(owned.into_values().map(|owned| owned.ifindex).collect::<Vec<_>>(), [2]);
+}
+
+#[test]
+fn routes_are_read_again_when_a_device_that_may_have_taken_some_along_changes() {
+    let local = Event::Local(Local { ifindex: 2, net: net("192.0.2.7/32") });
+    let mut state = with([link(2, "eth0"), link(3, "eth1"), local]);
+    for (ifindex, name) in [(2, "eth0"), (3, "eth1")] {
+        let mut down = link(ifindex, name);
+        if let Event::Link { link, .. } = &mut down {
+            link.up = false;
+        }
+        assert_eq!(state.apply(down).routes, ifindex == 2);
+        assert_eq!(state.apply(Event::LinkGone { ifindex }).routes, ifindex == 2);
+    }
+}
