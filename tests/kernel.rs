@@ -63,6 +63,7 @@ mod kernel {
     mod maglev;
     mod maglev_agent;
     mod netlink;
+    mod netlink_local;
     mod next_hop;
     mod overlay;
     mod probe;
@@ -77,6 +78,7 @@ mod kernel {
     mod sock_storm;
     mod sock_udp;
     mod sync;
+    mod trace_events;
     mod vips;
     mod wire;
     mod wire_vlan;

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Every drop is told with its reason, its hook and whose packet it was; so is what is traced.
+//! Every drop is told with its reason, its hook and whose packet it was.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use culvert::abi::{
-    DsrDispatch, EVENT_DROP, EVENT_TRACE, Event, Hook, Outcome, SERVICE_HAS_ENDPOINTS,
-    SERVICE_SOURCE_RANGES, ServiceKind, SlotRange,
+    DsrDispatch, EVENT_DROP, Event, Hook, Outcome, SERVICE_HAS_ENDPOINTS, SERVICE_SOURCE_RANGES,
+    ServiceKind, SlotRange,
 };
 use culvert::datapath::events::Events;
 use tokio::runtime::{Builder, Runtime};
@@ -15,27 +15,27 @@ use super::dsr_end::dispatched;
 use super::host::{node_port, request};
 use super::{dsr as option, dsr_ipip, full};
 use crate::support::dsr::{self, KEY};
-use crate::support::node::{FAMILIES, Family, Node, V4};
+use crate::support::node::{FAMILIES, Family, Node};
 use crate::support::objects::{Frontend, SCTP, Served, TCP, UDP};
 use crate::support::packet::pieces::cut;
 use crate::support::packet::{ACK, Packet, SYN, sctp, tcp};
 
 /// A node and the reader of what it tells.
-struct Told {
-    node: Node,
+pub(super) struct Told {
+    pub(super) node: Node,
     runtime: Runtime,
     events: Events,
 }
 
 impl Told {
-    fn new(node: Node) -> Self {
+    pub(super) fn new(node: Node) -> Self {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let events = runtime.block_on(async { Events::open(node.objects.maps(), 16).unwrap() });
         Self { node, runtime, events }
     }
 
     #[track_caller]
-    fn next(&mut self) -> Event {
+    pub(super) fn next(&mut self) -> Event {
         let next =
             async { tokio::time::timeout(Duration::from_secs(10), self.events.next()).await };
         self.runtime.block_on(next).expect("no event came").expect("the reader ended")
@@ -72,7 +72,7 @@ impl Told {
 
     /// As [`Self::drops`], of a whole packet.
     #[track_caller]
-    fn drops_packet(&mut self, program: &str, packet: &Packet, why: Outcome) {
+    pub(super) fn drops_packet(&mut self, program: &str, packet: &Packet, why: Outcome) {
         self.drops(program, &packet.bytes(), why, Some((packet.src, packet.dst)));
     }
 }
@@ -258,52 +258,4 @@ fn what_was_dispatched_wrongly() {
             Some((request.src, request.dst)),
         );
     }
-}
-
-#[test]
-fn what_is_traced_and_nothing_else() {
-    let mut told = Told::new(Node::new());
-    let family = V4;
-    told.node.objects.serve(node_port(family, TCP), &[&family.at(family.remote, 8080)]);
-    let plain = udp_between(family);
-    let frames = [
-        (Hook::FromNetdev, request(family, TCP), Outcome::Forwarded),
-        (Hook::FromContainer, plain.clone(), Outcome::Forwarded),
-        (Hook::ToContainer, plain.answer(0), Outcome::Local),
-        (Hook::ToNetdev, plain.clone(), Outcome::Stack),
-        (Hook::Xdp, plain.answer(0), Outcome::Stack),
-    ];
-    let send = |told: &Told, hook: Hook, packet: &Packet| {
-        let node = &told.node;
-        let device = if hook == Hook::FromContainer { node.pod } else { node.uplink };
-        match hook {
-            Hook::Xdp => node.ns.run(|| node.xdp_inside(device, &packet.bytes())),
-            _ => node.raw(hook.name(), device, &packet.bytes()),
-        };
-    };
-    for (hook, ..) in &frames {
-        told.node.objects.maps().set_trace(1 << hook.number()).unwrap();
-        for (each, packet, _) in &frames {
-            send(&told, *each, packet);
-        }
-        let (_, packet, outcome) = frames.iter().find(|(each, ..)| each == hook).unwrap();
-        let event = told.next();
-        assert_eq!((event.r#type, u32::from(event.hook)), (EVENT_TRACE, hook.number()));
-        assert_eq!(Outcome::from_number(event.outcome.into()), Some(*outcome), "{hook:?}");
-        assert_eq!((event.saddr, event.daddr), (packet.src.ip().into(), packet.dst.ip().into()));
-        assert_eq!((event.sport.get(), event.dport.get()), (packet.src.port(), packet.dst.port()));
-        assert_eq!(event.proto, packet.proto);
-    }
-    // Of the others there was nothing between.
-    told.node.objects.maps().set_trace(0).unwrap();
-    for (hook, packet, _) in &frames {
-        send(&told, *hook, packet);
-    }
-    let foreign = tcp(&family.at(family.other_pod, 1), &family.at(family.remote, 80), SYN);
-    told.drops_packet("from_container", &foreign, Outcome::DropSpoofed);
-}
-
-fn udp_between(family: Family) -> Packet {
-    let packet = tcp(&family.at(family.pod, 40001), &family.at(family.remote, 53), ACK);
-    Packet { proto: UDP, flags: 0, ..packet }
 }

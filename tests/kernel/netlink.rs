@@ -26,48 +26,6 @@ fn an_address_that_comes_or_goes_is_seen() {
 }
 
 #[test]
-fn what_a_local_route_makes_the_nodes_is_seen() {
-    let node = Node::new();
-    // Before the watch begins, and of the kernel's own making.
-    node.ns.ip("route add local 203.0.113.1/32 dev lo");
-    node.follow(Filter::default(), async |network| {
-        assert_eq!(network.flags("203.0.113.1"), Some(OWNED_NODEPORT));
-        assert_eq!(network.flags("127.0.0.2"), None, "127.0.0.0/8 is the kernel's");
-        let routes = [
-            ("203.0.113.7/32", "203.0.113.7"),
-            ("2001:db8:7::7/128", "2001:db8:7::7"),
-            ("198.51.100.0/28", "198.51.100.15"),
-        ];
-        for (route, address) in routes {
-            node.ns.ip(&format!("route add local {route} dev lo"));
-            network.until(|view| view.owned.contains_key(&addr(address))).await;
-            assert_eq!(network.flags(address), Some(OWNED_NODEPORT));
-        }
-        // Those of other tables are for marked packets alone.
-        node.ns.ip("route add local 203.0.113.9/32 dev lo table 100");
-        network.settled(&node.ns).await;
-        assert_eq!(network.flags("203.0.113.9"), None);
-
-        let serving = Serving::Inside(vec!["203.0.113.0/24".parse().unwrap()]);
-        let filter = Filter { node_port_addresses: serving, ..Default::default() };
-        network.filter.send(filter).unwrap();
-        network.until(|view| view.owned[&addr("198.51.100.15")].flags == 0).await;
-        assert_eq!(network.flags("203.0.113.7"), Some(OWNED_NODEPORT));
-
-        for (route, address) in routes {
-            node.ns.ip(&format!("route del local {route} dev lo"));
-            network.until(|view| !view.owned.contains_key(&addr(address))).await;
-        }
-        node.ns.ip("route add local 203.0.113.8/32 dev eth0");
-        network.until(|view| view.owned.contains_key(&addr("203.0.113.8"))).await;
-        // The device takes it along, and the kernel says nothing of that.
-        node.ns.ip("link del eth0");
-        network.until(|view| !view.owned.contains_key(&addr("203.0.113.8"))).await;
-        assert_eq!(network.flags("203.0.113.1"), Some(OWNED_NODEPORT));
-    });
-}
-
-#[test]
 fn an_uplink_comes_with_its_default_route_and_goes_with_its_device() {
     let node = Node::new();
     node.follow(Filter::default(), async |network| {
@@ -238,13 +196,13 @@ fn settings_are_changed_once_and_the_old_ones_told() {
 }
 
 /// A node with one device, connected to a peer.
-struct Node {
-    ns: NetNs,
+pub(super) struct Node {
+    pub(super) ns: NetNs,
     _peer: NetNs,
 }
 
 impl Node {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let node = Self { ns: NetNs::new(), _peer: NetNs::new() };
         // Duplicate address detection takes seconds and moves routes.
         let path = "/proc/sys/net/ipv6/conf/default/accept_dad";
@@ -261,7 +219,7 @@ impl Node {
     }
 
     /// Runs `f` beside a watch of this node's network.
-    fn follow(&self, filter: Filter, f: impl AsyncFnOnce(&mut Network) + Send) {
+    pub(super) fn follow(&self, filter: Filter, f: impl AsyncFnOnce(&mut Network) + Send) {
         self.ns.run(|| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.unwrap().block_on(async {
@@ -279,8 +237,8 @@ impl Node {
     }
 }
 
-struct Network {
-    filter: watch::Sender<Filter>,
+pub(super) struct Network {
+    pub(super) filter: watch::Sender<Filter>,
     view: watch::Receiver<Arc<View>>,
 }
 
@@ -289,11 +247,11 @@ impl Network {
         self.view.borrow().clone()
     }
 
-    fn flags(&self, ip: &str) -> Option<u32> {
+    pub(super) fn flags(&self, ip: &str) -> Option<u32> {
         self.now().owned.get(&addr(ip)).map(|owned| owned.flags)
     }
 
-    async fn until(&mut self, right: impl Fn(&View) -> bool) -> Arc<View> {
+    pub(super) async fn until(&mut self, right: impl Fn(&View) -> bool) -> Arc<View> {
         let found = self.view.wait_for(|view| right(view));
         let found = tokio::time::timeout(Duration::from_secs(10), found).await;
         found.expect("the network never looked as it should").unwrap().clone()
@@ -301,7 +259,7 @@ impl Network {
 
     /// The epoch after everything that has happened so far. A host address on loopback marks the
     /// end: it moves nothing by itself.
-    async fn settled(&mut self, ns: &NetNs) -> u64 {
+    pub(super) async fn settled(&mut self, ns: &NetNs) -> u64 {
         ns.ip("addr add 192.0.2.99/32 dev lo");
         self.until(|view| view.owned.contains_key(&addr("192.0.2.99"))).await;
         ns.ip("addr del 192.0.2.99/32 dev lo");
@@ -309,6 +267,6 @@ impl Network {
     }
 }
 
-fn addr(ip: &str) -> Addr {
+pub(super) fn addr(ip: &str) -> Addr {
     ip.parse::<std::net::IpAddr>().unwrap().into()
 }
