@@ -94,12 +94,17 @@ impl Datapath {
         self.objects.iter().flat_map(load::Loaded::programs)
     }
 
-    /// After all programs were swapped: carries over what the old programs wrote into maps that
-    /// were replaced by ones of another size or layout while the swap went on.
+    /// Carries over what the old programs have added meanwhile to maps that were replaced by ones of
+    /// another size or layout. Call it next to each swap: a connection that opened before one is known
+    /// after it.
+    pub fn carry_over(&self) -> Result<(), LoadError> {
+        self.retired.iter().try_for_each(pins::Retired::carry_over)
+    }
+
+    /// After all programs were swapped: carries over the last and lets the old maps go.
     pub fn settle(&mut self) -> Result<(), LoadError> {
-        for retired in self.retired.drain(..) {
-            retired.carry_over()?;
-        }
+        self.carry_over()?;
+        self.retired.clear();
         Ok(())
     }
 }

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Loading, pinning and maps.
 
-use culvert::abi::{Addr, Owned};
+use std::sync::Arc;
+
+use culvert::abi::{Addr, Flow, FlowKey, Owned};
 use culvert::datapath::map::{self, Cursor};
 use culvert::datapath::{Datapath, LoadError, Maps};
+use zerocopy::FromZeros as _;
 
 use crate::support::pins::PinRoot;
 
@@ -44,16 +47,50 @@ fn a_map_of_another_size_takes_its_entries_along() {
     assert_eq!(second.maps().owned.max_entries(), 8192);
     assert_eq!(sorted(second.maps().owned.entries().unwrap()), entries);
 
-    // The first one's programs go on until they are swapped: what they add comes along too, and
-    // does not undo what is newer.
-    first.maps().owned.set(&addr(5000), &owned(5000)).unwrap();
-    first.maps().owned.set(&addr(1), &owned(99)).unwrap();
+    // What the new agent deletes does not come back from the old map: programs only read it.
+    second.maps().owned.remove(&addr(1)).unwrap();
     second.settle().unwrap();
-    assert_eq!(second.maps().owned.get(&addr(5000)).unwrap(), Some(owned(5000)));
-    assert_eq!(second.maps().owned.get(&addr(1)).unwrap(), Some(owned(1)));
+    assert_eq!(second.maps().owned.get(&addr(1)).unwrap(), None);
 
     let pinned = Maps::open_pinned(root.path()).unwrap();
     assert_eq!(pinned.owned.max_entries(), 8192);
+}
+
+/// The first one's programs go on until they are swapped: what they add comes along too, at each
+/// step of the swap, and does not undo what is newer.
+#[test]
+fn flows_that_open_during_a_swap_come_along() {
+    let root = PinRoot::new();
+    let first = Datapath::open(root.options()).unwrap();
+    let flow = |created| Flow { created, ..Flow::new_zeroed() };
+    let key = |number: u16| FlowKey { sport: number.into(), ..FlowKey::new_zeroed() };
+    for map in [&first.maps().flows, &first.maps().flows_new] {
+        map.set(&key(1), &flow(1)).unwrap();
+    }
+
+    let mut options = root.options();
+    for name in ["flows", "flows_new"] {
+        options.map_sizes.insert(name.to_owned(), 8192);
+    }
+    let mut second = Datapath::open(options).unwrap();
+    let old = [&first.maps().flows, &first.maps().flows_new];
+    let maps = Arc::clone(second.maps());
+    let new = [&maps.flows, &maps.flows_new];
+    let open_during = |number: u16, step: &mut dyn FnMut()| {
+        for (old, new) in old.iter().zip(new) {
+            old.set(&key(number), &flow(1)).unwrap();
+            old.set(&key(1), &flow(2)).unwrap();
+            assert_eq!(new.get(&key(number)).unwrap(), None);
+        }
+        step();
+        for new in new {
+            assert_eq!(new.get(&key(number)).unwrap(), Some(flow(1)), "{number}");
+            assert_eq!(new.get(&key(1)).unwrap(), Some(flow(1)), "{number}");
+        }
+    };
+    open_during(2, &mut || second.carry_over().unwrap());
+    open_during(3, &mut || second.carry_over().unwrap());
+    open_during(4, &mut || second.settle().unwrap());
 }
 
 #[test]

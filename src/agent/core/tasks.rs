@@ -51,7 +51,11 @@ impl Core {
         match task {
             Task::Network => {
                 let first = self.uplinks.attached().is_empty();
-                block_in_place(|| self.uplinks.apply(view, &self.datapath, &mut self.sync))?;
+                block_in_place(|| {
+                    self.datapath.carry_over()?;
+                    let applied = self.uplinks.apply(view, &self.datapath, &mut self.sync);
+                    applied.and(self.datapath.carry_over().map_err(Into::into))
+                })?;
                 let mtu = view.uplinks.values().map(|uplink| uplink.mtu).min();
                 if let Some(mtu) = Some(self.config.mtu).filter(|mtu| *mtu > 0).or(mtu) {
                     self.endpoints.set_mtu(mtu);

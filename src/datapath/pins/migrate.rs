@@ -82,11 +82,14 @@ impl Retired {
         }
     }
 
-    /// Copies what appeared in the old map after [`Self::copy`]; newer entries stay.
-    pub(in crate::datapath) fn carry_over(self) -> Result<(), Error> {
+    /// Copies what old programs have added since [`Self::catch_up`]; newer entries stay.
+    pub(in crate::datapath) fn carry_over(&self) -> Result<(), Error> {
         const NOEXIST: u64 = 1;
+        // The agent has written to the new one since it opened it, and what it deleted stays away.
+        if self.layout.flags & raw::BPF_F_RDONLY_PROG != 0 {
+            return Ok(());
+        }
         match self.layout.kind {
-            // The agent alone writes arrays, and it writes to the new one since it opened it.
             raw::BPF_MAP_TYPE_ARRAY | raw::BPF_MAP_TYPE_PERCPU_ARRAY => Ok(()),
             _ => self.transfer(NOEXIST),
         }
