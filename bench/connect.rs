@@ -18,6 +18,13 @@ use nix::unistd::Pid;
 #[path = "connect/hook.rs"]
 mod hook;
 
+#[path = "packets"]
+#[expect(dead_code, reason = "shared with the bench of packets, of which this needs a part")]
+mod programs {
+    pub mod insn;
+    pub mod load;
+}
+
 #[path = "../tests/support"]
 #[expect(dead_code, reason = "shared with the kernel tests, of which this needs a part")]
 mod support {

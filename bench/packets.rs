@@ -14,6 +14,8 @@ use nix::unistd::Pid;
 mod frame;
 #[path = "packets/insn.rs"]
 mod insn;
+#[path = "packets/load.rs"]
+mod load;
 #[path = "packets/net.rs"]
 mod net;
 #[path = "packets/path.rs"]

@@ -22,6 +22,7 @@ mod support {
 #[expect(dead_code, reason = "shared with the bench, of which the tests need a part")]
 mod raw_program {
     pub mod insn;
+    pub mod load;
     pub mod raw;
 }
 

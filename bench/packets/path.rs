@@ -236,17 +236,7 @@ fn new_flows<'w>(world: &'w World, hook: Hook, side: Side, tuple: Tuple) -> Resu
     if matches!(side, Side::Wire) {
         vary.push(Vary { offset: frame::source_low_offset(&packet), bits: 16 });
     }
-    Ok(Prepared {
-        hook,
-        program,
-        packet,
-        ifindex,
-        vary,
-        keeper: None,
-        bits: 0,
-        opens: true,
-        marks: None,
-    })
+    Ok(Prepared { hook, ifindex, opens: true, ..Prepared::alone(program, &packet, &vary) })
 }
 
 /// SYN, SYN-ACK, ACK through the programs. Returns the tuple that the server's packets arrive with.

@@ -6,16 +6,17 @@
 //! and the skb's fields, then tail-calls the one under test; the same wrapper around a program that
 //! only returns is the baseline to subtract.
 
-use std::ffi::{CString, c_void};
+use std::ffi::c_void;
 use std::io;
 use std::mem::{offset_of, size_of};
-use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 
 use anyhow::{Context as _, Result, ensure};
 use libbpf_rs::libbpf_sys as sys;
 use libbpf_rs::{MapCore as _, MapFlags, MapHandle, MapType};
 
 use super::insn::Assembler;
+use super::load::load_as;
 
 const TC_ACT_REDIRECT: u32 = 7;
 const XDP_TX: u32 = 3;
@@ -261,31 +262,12 @@ fn restore(hook: Hook, packet: &[u8], vary: &[Vary], programs: &MapHandle) -> As
 }
 
 pub fn load(hook: Hook, name: &str, code: &Assembler) -> Result<OwnedFd> {
-    let name = CString::new(name)?;
-    let instructions = code.instructions();
     // A tail call wants the same attach type on both sides.
-    let mut options = sys::bpf_prog_load_opts {
-        sz: size_of::<sys::bpf_prog_load_opts>() as u64,
-        prog_flags: if hook == Hook::Driver { sys::BPF_F_XDP_HAS_FRAGS } else { 0 },
-        expected_attach_type: if hook == Hook::Driver { sys::BPF_XDP } else { 0 },
-        ..Default::default()
-    };
-    // SAFETY: the strings, the options and the instructions live through the call, and their count is theirs;
-    // an instruction is laid out as the kernel's.
-    let fd = unsafe {
-        sys::bpf_prog_load(
-            match hook {
-                Hook::Tc => sys::BPF_PROG_TYPE_SCHED_CLS,
-                Hook::Driver => sys::BPF_PROG_TYPE_XDP,
-            },
-            name.as_ptr(),
-            c"GPL".as_ptr(),
-            instructions.as_ptr().cast(),
-            instructions.len() as u64,
-            &raw mut options,
-        )
-    };
-    ensure!(fd >= 0, "cannot load `{name:?}`: {}", io::Error::from_raw_os_error(-fd));
-    // SAFETY: the call above has just given us this descriptor.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    match hook {
+        Hook::Tc => load_as(sys::BPF_PROG_TYPE_SCHED_CLS, 0, 0, name, code),
+        Hook::Driver => {
+            let flags = sys::BPF_F_XDP_HAS_FRAGS;
+            load_as(sys::BPF_PROG_TYPE_XDP, sys::BPF_XDP, flags, name, code)
+        }
+    }
 }

@@ -123,7 +123,7 @@ static __always_inline int dsr_open_again(struct __sk_buff *skb, struct scratch 
 	if (route_find(skb, forward))
 		return DROP_NO_ROUTE;
 	rewrite_prepare(&packet->key, forward);
-	return flow_insert(&flows_new, &packet->key, forward, BPF_ANY) ? DROP_FLOWS_FULL : 0;
+	return map_update(&flows_new, &packet->key, forward, BPF_ANY) ? DROP_FLOWS_FULL : 0;
 }
 
 /*
@@ -198,7 +198,7 @@ __noinline int dsr_open(struct __sk_buff *skb)
 		return DROP_FLOWS_FULL;
 	/* What else is known under this tuple is of a connection that is over. */
 	bpf_map_delete_elem(&flows, &packet->key);
-	if (flow_insert(&flows_new, &packet->key, forward, BPF_ANY)) {
+	if (map_update(&flows_new, &packet->key, forward, BPF_ANY)) {
 		bpf_map_delete_elem(&flows_new, &scratch->reverse_key);
 		return DROP_FLOWS_FULL;
 	}

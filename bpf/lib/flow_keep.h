@@ -23,9 +23,9 @@ static __noinline void flow_promote(const struct flow_key *key, struct flow *flo
 		flow->flags |= FLOW_UNPROVEN;
 		other->flags |= FLOW_UNPROVEN;
 	}
-	if (flow_insert(&flows, &partner, other, BPF_ANY))
+	if (map_update(&flows, &partner, other, BPF_ANY))
 		goto full;
-	if (flow_insert(&flows, key, flow, BPF_ANY)) {
+	if (map_update(&flows, key, flow, BPF_ANY)) {
 		bpf_map_delete_elem(&flows, &partner);
 		goto full;
 	}
@@ -102,8 +102,8 @@ static __noinline bool flow_touch_partner(const struct flow_key *key, struct flo
 		scratch->reverse.port_diff = ~flow->port_diff;
 	}
 	if (flow->flags & FLOW_NEW)
-		return flow_insert(&flows_new, &partner, &scratch->reverse, BPF_NOEXIST) != -EEXIST;
-	return flow_insert(&flows, &partner, &scratch->reverse, BPF_NOEXIST) != -EEXIST;
+		return map_update(&flows_new, &partner, &scratch->reverse, BPF_NOEXIST) != -EEXIST;
+	return map_update(&flows, &partner, &scratch->reverse, BPF_NOEXIST) != -EEXIST;
 }
 
 /* Whether this packet, with @bits, shows that its half-open flow has been answered and goes on. */

@@ -14,12 +14,6 @@
 #include "map_update.h"
 #include "scratch.h"
 
-static __always_inline long flow_insert(void *map, const struct flow_key *key,
-					const struct flow *flow, __u64 how)
-{
-	return map_update(map, key, flow, how);
-}
-
 static __always_inline void flow_partner_key(const struct flow_key *key, const struct flow *flow,
 					     struct flow_key *partner)
 {
@@ -96,13 +90,13 @@ static __always_inline long flow_claim(const struct flow_key *key, const struct 
 	struct flow *other;
 	long err;
 
-	err = flow_insert(&flows_new, key, flow, BPF_NOEXIST);
+	err = map_update(&flows_new, key, flow, BPF_NOEXIST);
 	if (err == -EEXIST) {
 		other = bpf_map_lookup_elem(&flows_new, key);
 		if (other && !flow_expired(other, key->proto, now))
 			return -EEXIST;
 		bpf_map_delete_elem(&flows_new, key);
-		err = flow_insert(&flows_new, key, flow, BPF_NOEXIST);
+		err = map_update(&flows_new, key, flow, BPF_NOEXIST);
 	}
 	if (err)
 		return err;

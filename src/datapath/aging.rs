@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use super::map::{Cursor, Error, Map};
+use super::map::{Cursor, Error, Map, Tally};
 use crate::abi::{self, Flow, FlowKey};
 
 mod pace;
@@ -15,52 +15,32 @@ mod rules;
 
 pub use rules::{Timeouts, expired, partner_key};
 
+/// Ticks in which all of a full `flows_new` is read.
+const HALF_OPEN_IN: u32 = 8;
+
 /// Counts the entries of `flows_new` that have not expired, which the kernel does not tell.
 #[derive(Debug)]
 pub struct HalfOpen {
     timeouts: Timeouts,
-    cursor: Cursor<FlowKey>,
-    /// Live entries met since the pass began.
-    met: u64,
-    live: u64,
+    tally: Tally<FlowKey>,
 }
 
 impl HalfOpen {
     pub fn new(config: &abi::Config) -> Self {
-        Self { timeouts: Timeouts::from(config), cursor: Cursor::new(), met: 0, live: 0 }
+        Self { timeouts: Timeouts::from(config), tally: Tally::default() }
     }
 
     /// As the last pass found them.
     pub fn live(&self) -> u64 {
-        self.live
+        self.tally.last()
     }
 
     /// Reads the next portion. Call it once a tick; `now` is [`super::host::ticks_now`].
     pub fn tick(&mut self, flows_new: &Map<FlowKey, Flow>, now: u32) -> Result<(), Error> {
-        let read = next_portion(flows_new, &mut self.cursor, self.live.max(self.met))?;
-        let dead = |(key, flow): &(FlowKey, Flow)| expired(flow, key.proto, now, &self.timeouts);
-        self.met += read.iter().filter(|entry| !dead(entry)).count() as u64;
-        if self.cursor.is_at_end() {
-            self.live = std::mem::take(&mut self.met);
-            self.cursor = Cursor::new();
-        }
-        Ok(())
+        let Self { timeouts, tally } = self;
+        let live = |key: &FlowKey, flow: &Flow| !expired(flow, key.proto, now, timeouts);
+        tally.step(flows_new, HALF_OPEN_IN, live)
     }
-}
-
-/// What a tick reads of `flows`, which has some `entries`, from `cursor` on.
-fn next_portion(
-    flows: &Map<FlowKey, Flow>,
-    cursor: &mut Cursor<FlowKey>,
-    entries: u64,
-) -> Result<Vec<(FlowKey, Flow)>, Error> {
-    let portion = pace::portion(entries, u64::from(flows.max_entries()));
-    let mut read = Vec::new();
-    while (read.len() as u64) < portion && !cursor.is_at_end() {
-        let missing = portion - read.len() as u64;
-        flows.read_portion(cursor, missing.min(pace::BATCH) as usize, &mut read)?;
-    }
-    Ok(read)
 }
 
 /// Where the collection stands. Lives as long as the agent.
@@ -105,7 +85,13 @@ impl Aging {
     pub fn tick(&mut self, flows: &Map<FlowKey, Flow>, now: u32) -> Result<(), Error> {
         // What has been met in this pass already may be more than the last one found.
         let entries = self.counts.entries.max(self.met);
-        let read = next_portion(flows, &mut self.cursor, entries)?;
+        let portion = pace::portion(entries, u64::from(flows.max_entries()));
+        let mut read = Vec::new();
+        while (read.len() as u64) < portion && !self.cursor.is_at_end() {
+            let missing = portion - read.len() as u64;
+            flows.read_portion(&mut self.cursor, missing.min(pace::BATCH) as usize, &mut read)?;
+        }
+
         let mut gone = BTreeSet::new();
         for (key, flow) in &read {
             if expired(flow, key.proto, now, &self.timeouts) {

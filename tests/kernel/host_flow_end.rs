@@ -76,11 +76,7 @@ fn an_expired_flow_is_a_miss() {
     service.set_backends(&[other]);
     assert_eq!(node.wire_ok(&request).dst, sent.dst);
 
-    let maps = node.objects.maps();
-    for (key, mut flow) in maps.flows.entries().unwrap() {
-        flow.last_seen -= 1000;
-        maps.flows.set(&key, &flow).unwrap();
-    }
+    node.let_pass(1000);
     assert_eq!(node.wire_ok(&request).dst, other.address);
 }
 

@@ -58,15 +58,6 @@ fn driven(node: &Node, frame: &[u8]) -> Packet {
     node.wire_ok(&Packet::parse(frame))
 }
 
-/// A tick passes for every flow.
-fn tick(node: &Node) {
-    let flows = &node.objects.maps().flows;
-    for (key, mut flow) in flows.entries().unwrap() {
-        flow.last_seen -= 1;
-        flows.set(&key, &flow).unwrap();
-    }
-}
-
 /// Runs `check` for each change and family, with both directions of established flows.
 fn for_each(check: impl Fn(&Node, Family, Change, &[Packet])) {
     for change in Change::ALL {
@@ -100,7 +91,7 @@ fn a_moved_epoch_changes_the_very_next_packet() {
 fn without_a_moved_epoch_the_next_tick_changes_it() {
     for_each(|node, family, change, packets| {
         change.make(node, family);
-        tick(node);
+        node.let_pass(1);
         for packet in packets {
             assert_eq!(hop(|| node.wire_ok(packet)), NEW_MAC, "{change:?}, {packet:?}");
         }
@@ -129,7 +120,7 @@ fn the_driver_hook_follows_within_a_tick_without_one() {
     for_each(|node, family, change, packets| {
         let frames = packets.iter().map(Packet::bytes).collect::<Vec<_>>();
         change.make(node, family);
-        tick(node);
+        node.let_pass(1);
         for frame in &frames {
             assert_eq!(hop(|| driven(node, frame)), NEW_MAC, "{change:?}");
             assert_eq!(super::xdp::forwarded(node, frame)[..6], NEW_MAC, "{change:?}");
@@ -154,7 +145,7 @@ fn a_pods_flow_follows_too() {
             if moved {
                 node.objects.maps().move_route_epoch().unwrap();
             } else {
-                tick(&node);
+                node.let_pass(1);
             }
             assert_eq!(hop(|| node.leave_ok(&data)), NEW_MAC, "{change:?}");
         }

@@ -141,6 +141,17 @@ impl Node {
         self.ns.run(|| self.raw_inside(program, ifindex, frame))
     }
 
+    /// So many ticks pass for every flow.
+    pub fn let_pass(&self, ticks: u32) {
+        let maps = self.objects.maps();
+        for map in [&maps.flows, &maps.flows_new] {
+            for (key, mut flow) in map.entries().unwrap() {
+                flow.last_seen -= ticks;
+                map.set(&key, &flow).unwrap();
+            }
+        }
+    }
+
     /// As [`Self::raw`], on a thread that is in the node's namespace.
     pub fn raw_inside(&self, program: &str, ifindex: u32, frame: &[u8]) -> (u32, Vec<u8>) {
         // `struct __sk_buff` up to `ifindex`, which is its eleventh word.

@@ -6,6 +6,9 @@ use super::{Cursor, Error, Map, Plain};
 /// Entries in one step at least, so that a small map takes few.
 const STEP: usize = 1024;
 
+/// Entries read by one system call.
+const BATCH: usize = 4096;
+
 /// Counts a part at a time, so that a large map holds nobody up.
 #[derive(Debug)]
 pub struct Tally<K> {
@@ -34,10 +37,13 @@ impl<K: Plain> Tally<K> {
         steps: u32,
         wanted: impl Fn(&K, &V) -> bool,
     ) -> Result<(), Error> {
-        let portion = (map.max_entries() / steps.max(1)) as usize;
+        let mut left = ((map.max_entries() / steps.max(1)) as usize).max(STEP);
         let mut read = Vec::new();
-        map.read_portion(&mut self.cursor, portion.max(STEP), &mut read)?;
-        self.met += read.iter().filter(|(key, value)| wanted(key, value)).count() as u64;
+        while left > 0 && !self.cursor.is_at_end() {
+            map.read_portion(&mut self.cursor, left.min(BATCH), &mut read)?;
+            left = left.saturating_sub(read.len());
+            self.met += read.drain(..).filter(|(key, value)| wanted(key, value)).count() as u64;
+        }
         if self.cursor.is_at_end() {
             self.last = std::mem::take(&mut self.met);
             self.cursor = Cursor::new();
