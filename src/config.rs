@@ -6,6 +6,7 @@
 //! another ([`rules`]).
 
 pub mod args;
+mod defaults;
 pub mod docs;
 pub mod keys;
 mod later;
@@ -23,7 +24,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 pub use resolve::{Error, HostFacts, Inputs};
 pub use value::{
-    Acceleration, Algorithm, DsrDispatch, KubeProxyReplacement, LbMode, LogFormat,
+    Acceleration, Algorithm, DsrDispatch, KubeProxyReplacement, LbMode, LogFormat, LogLevel,
     NodePortAddresses, PortRange, RoutingMode, Seed,
 };
 
@@ -76,8 +77,7 @@ pub struct Config {
     pub flow_timeouts: FlowTimeouts,
     pub cni: Cni,
     pub debug: bool,
-    /// `tracing` directives, such as `info` or `info,culvert::lb=debug`.
-    pub log_level: String,
+    pub log_level: LogLevel,
     pub log_format: LogFormat,
     /// What the reader should hear at start: deprecated names and values.
     pub warnings: Vec<String>,
@@ -191,103 +191,25 @@ impl Config {
         }
     }
 
+    /// # Errors
+    /// There is none: an agent has nothing to do.
+    pub fn check_source(&self) -> Result<(), Error> {
+        let k8s = &self.k8s;
+        let server = k8s.service_host.is_some()
+            || k8s.kubeconfig.is_some()
+            || !k8s.api_server_urls.is_empty();
+        if server || self.manifests.is_some() { Ok(()) } else { Err(Error::NoSource) }
+    }
+
+    /// Whether programs may forward past the host's stack. Beside kube-proxy they may not: its rules
+    /// translate there, and an answer that goes past them keeps the pod's address.
+    pub fn may_pass_the_stack(&self) -> bool {
+        self.kube_proxy_replacement != KubeProxyReplacement::False && !self.bpf.host_legacy_routing
+    }
+
     /// What the network routes by itself, IPv4 first.
     pub fn native_routing_cidrs(&self) -> Vec<IpNet> {
         let v4 = self.ipv4_native_routing_cidr.map(IpNet::V4);
         v4.into_iter().chain(self.ipv6_native_routing_cidr.map(IpNet::V6)).collect()
-    }
-}
-
-/// Before anything is read. Fields whose default depends on the host are blank until
-/// [`Inputs::resolve`] fills them.
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            node_name: String::new(),
-            manifests: None,
-            k8s: Kubernetes { service_port: 443, ..Kubernetes::default() },
-            kube_proxy_replacement: KubeProxyReplacement::True,
-            healthz_bind: vec![SocketAddr::from(([0, 0, 0, 0], 1025))],
-            healthz_timeout: Duration::from_secs(60),
-            node_port: NodePort {
-                enabled: true,
-                range: PortRange { min: 30000, max: 32767 },
-                addresses: NodePortAddresses::Nets(Vec::new()),
-                bind_protection: true,
-            },
-            external_ips: true,
-            external_ips_inside: false,
-            host_port: true,
-            load_balancer: LoadBalancer {
-                mode: LbMode::Snat,
-                algorithm: Algorithm::Random,
-                acceleration: Acceleration::Disabled,
-                dsr_dispatch: DsrDispatch::Opt,
-                dsr_key_file: None,
-                dsr_plain: false,
-                source_ranges_all_types: false,
-                classes: Vec::new(),
-            },
-            maglev_seed: Seed::DEFAULT,
-            socket_lb: SocketLb { enabled: true, host_namespace_only: false },
-            routing_mode: RoutingMode::Native,
-            auto_direct_node_routes: false,
-            ipv4_native_routing_cidr: None,
-            ipv6_native_routing_cidr: None,
-            devices: Vec::new(),
-            mtu: 0,
-            cgroup_root: PathBuf::new(),
-            bpf_root: PathBuf::from("/sys/fs/bpf/culvert"),
-            state_dir: PathBuf::from("/run/culvert"),
-            socket: PathBuf::new(),
-            bpf: Bpf::default(),
-            flow_timeouts: FlowTimeouts::default(),
-            cni: Cni {
-                install: true,
-                conf_path: PathBuf::from("/etc/cni/net.d"),
-                exclusive: false,
-            },
-            debug: false,
-            log_level: "info".to_owned(),
-            log_format: LogFormat::Text,
-            warnings: Vec::new(),
-        }
-    }
-}
-
-impl Default for Bpf {
-    fn default() -> Self {
-        Self {
-            host_legacy_routing: false,
-            source_check: true,
-            snat_port_range: PortRange::EMPTY,
-            hairpin_v4: Ipv4Addr::new(169, 254, 42, 1),
-            hairpin_v6: Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0x42, 1),
-            services_max: 65_536,
-            backends_max: 262_144,
-            targets_max: 262_144,
-            flows_max: 524_288,
-            flows_new_max: 65_536,
-            endpoints_max: 4_096,
-            owned_max: 4_096,
-            vips_max: 65_536,
-            source_ranges_max: 65_536,
-            affinities_max: 65_536,
-            maglev_max: 0,
-        }
-    }
-}
-
-impl Default for FlowTimeouts {
-    fn default() -> Self {
-        Self {
-            tcp_syn: Duration::from_secs(60),
-            // Longer than the two hours after which TCP's own keepalive speaks, so that an idle
-            // connection which keeps itself alive is never forgotten.
-            tcp_established: Duration::from_secs(8000),
-            tcp_closing: Duration::from_secs(10),
-            udp_unreplied: Duration::from_secs(30),
-            udp_stream: Duration::from_secs(120),
-        }
     }
 }

@@ -45,6 +45,106 @@ fn an_agent_that_is_down_exits_with_1_and_a_hint() {
     }
 }
 
+/// What a newcomer gets wrong, in the file, in the environment or as a flag.
+#[test]
+fn a_mistake_in_the_configuration_is_named_with_its_key_and_what_to_write() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("c.yaml");
+    let refused = |yaml: &str, env: &[(&str, &str)], flags: &[&str]| {
+        std::fs::write(&file, yaml).expect("a file");
+        let mut agent = Command::new(env!("CARGO_BIN_EXE_culvert"));
+        agent.args(["agent", "--config"]).arg(&file).args(flags).env_clear();
+        // Should one be accepted, then without a socket it ends before it touches the machine.
+        agent.env("CULVERT_SOCKET", "/nowhere/culvert.sock").envs(env.iter().copied());
+        let output = agent.output().expect("the binary runs");
+        let error = text(&output.stderr).to_owned();
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        let told = error.strip_prefix("error: the configuration is refused\n  caused by: ");
+        told.unwrap_or_else(|| panic!("{error}")).replace(&*file.to_string_lossy(), "FILE")
+    };
+    for (yaml, told) in [
+        (
+            "nodePort: {rnage: '1,2'}",
+            "unknown key `nodePort.rnage` in `FILE`; did you mean `nodePort.range`?",
+        ),
+        ("nodePort: true", "unknown key `nodePort` in `FILE`; `nodePort` is a group of keys: "),
+        (
+            "devices: {eth0: 1}",
+            "unknown key `devices.eth0` in `FILE`; `devices` is one key; write LIST after it",
+        ),
+        (
+            "nodePort: {enabled: maybe}",
+            "`nodePort.enabled` in `FILE`: `maybe` is neither true nor false",
+        ),
+        (
+            "nodePort: {addresses: [10.0.0.1]}",
+            "`nodePort.addresses` in `FILE`: `10.0.0.1` is no CIDR; write it as ",
+        ),
+        (
+            "kubeProxyReplacement: all",
+            "`kubeProxyReplacement` in `FILE`: `all` is none of true, partial, false",
+        ),
+        (
+            "logLevel: loud",
+            "`logLevel` in `FILE`: `loud` is none of off, error, warn, info, debug, trace",
+        ),
+        (
+            "nodePort: {enabled: false}",
+            "`kubeProxyReplacement: true` and `nodePort.enabled: false` cannot be combined: ",
+        ),
+        (
+            "kubeProxyReplacement: true",
+            "nothing says where services come from; set `k8sServiceHost`, ",
+        ),
+    ] {
+        let error = refused(yaml, &[], &[]);
+        assert!(error.starts_with(told), "{yaml}: {error}");
+    }
+    for (name, value, told) in [
+        (
+            "CULVERT_NODEPORT_RANGE",
+            "1,2",
+            "environment `CULVERT_NODEPORT_RANGE` is no key's; did you mean `CULVERT_NODE_PORT_RANGE`?",
+        ),
+        (
+            "CULVERT_NODE_PORT_RANGE",
+            "5",
+            "environment `CULVERT_NODE_PORT_RANGE`: `5` is no port range; write it as `30000,32767`",
+        ),
+        (
+            "CULVERT_MTU",
+            "",
+            "environment `CULVERT_MTU`: it is empty; write NUMBER, or leave it out",
+        ),
+        ("API_SERVER_PORT", "http", "environment `API_SERVER_PORT`: `http` is no port number"),
+    ] {
+        let error = refused("", &[(name, value)], &[]);
+        assert!(error.starts_with(told), "{name}: {error}");
+    }
+    for (flags, told) in [
+        (["--mtu", "big"], "`--mtu`: `big` is no number"),
+        (
+            ["--healthz-timeout", "5x"],
+            "`--healthz-timeout`: `5x` is no duration; write it as `90s`, ",
+        ),
+        (
+            ["--node-port-enabled", "false"],
+            "`kubeProxyReplacement: true` and `nodePort.enabled: false` cannot be combined: ",
+        ),
+        (
+            ["--socket-lb-enabled=no", "--mtu=1400"],
+            "`--socket-lb-enabled`: `no` is neither true nor false",
+        ),
+        (
+            ["--ipv6-native-routing-cidr", "fd00::"],
+            "`--ipv6-native-routing-cidr`: `fd00::` is no IPv6 CIDR; write it as `fd00::/48`",
+        ),
+    ] {
+        let error = refused("", &[], &flags);
+        assert!(error.starts_with(told), "{flags:?}: {error}");
+    }
+}
+
 #[test]
 fn maps_that_are_not_there_exit_with_1_and_name_the_place() {
     let args = ["service", "list", "--socket", "/nowhere.sock", "--bpf-root", "/nowhere"];

@@ -24,6 +24,7 @@ mod support {
 mod cases {
     mod addresses;
     mod agent;
+    mod apart;
     mod api;
     mod backends;
     mod churn;

@@ -134,6 +134,9 @@ fn host_routing(config: &Config, probe: &Probe) -> Feature {
     if config.bpf.host_legacy_routing {
         return Feature::as_requested("Legacy");
     }
+    if !config.may_pass_the_stack() {
+        return Feature::instead("BPF", "Legacy", "kube-proxy's rules are in the host's stack");
+    }
     if bpf_host_routing(probe) {
         return Feature::as_requested("BPF");
     }
@@ -184,6 +187,11 @@ mod tests {
         assert_eq!(features.host_routing.effective, "Legacy");
         assert_eq!(features.host_routing.reason, "the kernel lacks redirect_neigh");
         assert_eq!(of(&config, &without(&[]), true, dsr()).host_routing.effective, "BPF");
+
+        config.kube_proxy_replacement = KubeProxyReplacement::False;
+        let routing = of(&config, &without(&[]), false, dsr()).host_routing;
+        assert_eq!(routing.effective, "Legacy");
+        assert_eq!(routing.reason, "kube-proxy's rules are in the host's stack");
 
         config.load_balancer.algorithm = Algorithm::Maglev;
         let chosen = of(&config, &probe, false, dsr()).backend_selection.effective;

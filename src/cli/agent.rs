@@ -23,6 +23,8 @@ pub(super) struct Args {
 
 pub(super) fn run(args: Args) -> Result<ExitCode> {
     let config = args.config.load()?;
+    // Before a program is attached: this cannot get better by itself.
+    config.check_source().context("the configuration is refused")?;
     start_log(&config)?;
     for warning in &config.warnings {
         warn!("{warning}");
@@ -42,8 +44,8 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
 
 /// To stderr; stdout is for data.
 fn start_log(config: &Config) -> Result<()> {
-    let filter = EnvFilter::try_new(&config.log_level)
-        .with_context(|| format!("cannot read `logLevel: {}`", config.log_level))?;
+    let filter = EnvFilter::try_new(&config.log_level.0)
+        .with_context(|| format!("cannot read `logLevel: {}`", config.log_level.0))?;
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -83,11 +83,7 @@ impl Args for ConfigArgs {
                 key.doc,
                 key.env()
             ));
-            if key.is_switch() {
-                arg.num_args(0..=1).require_equals(true).default_missing_value("true")
-            } else {
-                arg
-            }
+            if key.is_switch() { arg.num_args(0..=1).default_missing_value("true") } else { arg }
         });
         command.arg(file).args(keys)
     }

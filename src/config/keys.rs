@@ -98,7 +98,8 @@ keys! {
         "Reach the API server as this kubeconfig file says"
     "kubeProxyReplacement", "kube-proxy-replacement" => kube_proxy_replacement;
         "How much of kube-proxy's work is done: `true` all of it, or the agent ends with an error; \
-         `partial` what is enabled and what the kernel can; `false` ClusterIP for pods only"
+         `partial` what is enabled and what the kernel can; `false` ClusterIP for pods only, routed by the \
+         host's stack, where kube-proxy's rules are"
     "kubeProxyReplacementHealthzBindAddr", "kube-proxy-replacement-healthz-bind-addr" =>
         healthz_bind;
         "Addresses of `/healthz`, `/livez`, `/readyz` and `/metrics`; load balancers that are set up \

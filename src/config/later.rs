@@ -64,6 +64,11 @@ pub(super) fn suggestion(name: &str) -> Option<String> {
     if !group.is_empty() {
         return Some(format!("`{name}` is a group of keys: {}", group.join(", ")));
     }
+    let whole =
+        KEYS.iter().find(|key| name.strip_prefix(key.name).is_some_and(|r| r.starts_with('.')));
+    if let Some(key) = whole {
+        return Some(format!("`{}` is one key; write {} after it", key.name, (key.kind)()));
+    }
     // A flag or an environment name in the file is the same mistake in another alphabet.
     let lower = name.to_lowercase();
     let distance = |key: &keys::Key| {

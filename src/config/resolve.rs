@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::keys::{self, KEYS, Key};
 use super::later::{self, Meaning};
-use super::{Algorithm, Config, KubeProxyReplacement, PortRange, rules, stray};
+use super::{Algorithm, Config, KubeProxyReplacement, LogLevel, PortRange, rules, stray};
 
 /// Why there is no configuration.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -31,6 +31,12 @@ pub enum Error {
 
     #[error("{origin}: {reason}")]
     Value { origin: String, reason: String },
+
+    #[error(
+        "nothing says where services come from; set `k8sServiceHost`, `k8s.apiServerURLs` or \
+         `kubeconfig` for an API server, or `manifests` for a directory"
+    )]
+    NoSource,
 
     #[error("`{first}` and `{second}` cannot be combined: {why}")]
     Combination { first: String, second: String, why: &'static str },
@@ -87,8 +93,13 @@ impl Inputs {
 
         for key in KEYS {
             let Some((value, origin)) = given.0.get(key.name) else { continue };
-            (key.set)(&mut config, value)
-                .map_err(|reason| Error::Value { origin: origin.clone(), reason })?;
+            (key.set)(&mut config, value).map_err(|reason| {
+                let reason = match value.trim() {
+                    "" => format!("it is empty; write {}, or leave it out", (key.kind)()),
+                    _ => reason,
+                };
+                Error::Value { origin: origin.clone(), reason }
+            })?;
             if let Some(new) = later::deprecated_value(key.name, value) {
                 config.warnings.push(format!(
                     "{origin}: `{value}` is deprecated; write `{}: \"{new}\"`",
@@ -188,7 +199,7 @@ impl Inputs {
             config.bpf.maglev_max = if all { 7_900_000 } else { 131_072 };
         }
         if config.debug && !given.has("logLevel") {
-            config.log_level = "debug".to_owned();
+            config.log_level = LogLevel("debug".to_owned());
         }
         if config.kube_proxy_replacement == KubeProxyReplacement::False {
             for (name, field) in [

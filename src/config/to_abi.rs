@@ -29,7 +29,7 @@ impl Config {
             socket_lb_host_only: self.socket_lb.host_namespace_only.into(),
             bind_protection: self.node_port.bind_protection.into(),
             nodeport: (replaces && self.node_port.enabled).into(),
-            bpf_host_routing: (bpf_host_routing && !self.bpf.host_legacy_routing).into(),
+            bpf_host_routing: (bpf_host_routing && self.may_pass_the_stack()).into(),
             spoof_check: self.bpf.source_check.into(),
             external_ips_inside: self.external_ips_inside.into(),
             // Also where this node sends none: the others may.
@@ -85,7 +85,7 @@ mod tests {
         for (name, value) in KEYS {
             let mut config = Config::default();
             (keys::find(name).unwrap().set)(&mut config, value).unwrap();
-            // `false` switches NodePorts off and nothing else here.
+            // Switches off what `false` has switched off.
             if *name != "nodePort.enabled" {
                 assert!(!seen.contains(&bytes(&config)), "{name}");
             }

@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+mod level;
 mod ports;
 mod seed;
 mod words;
 
+pub use level::LogLevel;
 pub use ports::{NodePortAddresses, PortRange};
 pub use seed::Seed;
 pub use words::{

@@ -4,6 +4,8 @@
 use super::*;
 use crate::config::{Acceleration, Source};
 
+mod wrong;
+
 fn file(text: &str) -> Inputs {
     Inputs {
         file: Some(("c.yaml".into(), text.to_owned())),
@@ -122,61 +124,6 @@ fn older_spellings_work_and_warn() {
     assert_eq!(config.warnings.len(), 1, "{:?}", config.warnings);
     let config = file("bpf: {disableExternalIPMitigation: false}").resolve().unwrap();
     assert!(!config.external_ips_inside && config.warnings.is_empty());
-}
-
-#[test]
-fn what_is_wrong_is_named() {
-    for (text, message) in [
-        (
-            "nodePort: {rnage: \"1,2\"}",
-            "unknown key `nodePort.rnage` in `c.yaml`; did you mean `nodePort.range`?",
-        ),
-        (
-            "node-port-range: x",
-            "unknown key `node-port-range` in `c.yaml`; did you mean `nodePort.range`?",
-        ),
-        ("zzzzzz: 1", "unknown key `zzzzzz` in `c.yaml`"),
-        (
-            "cni: yes",
-            "unknown key `cni` in `c.yaml`; `cni` is a group of keys: cni.install, cni.confPath, cni.exclusive",
-        ),
-        ("MTU: [1]\nMTU: 2", "`c.yaml` is not YAML: "),
-        ("- a", "`c.yaml` holds no mapping of keys"),
-        (
-            "nodePort: {range: \"5\"}",
-            "`nodePort.range` in `c.yaml`: `5` is no port range; write it as `30000,32767`",
-        ),
-        (
-            "loadBalancer: {mode: nat}",
-            "`loadBalancer.mode` in `c.yaml`: `nat` is none of snat, dsr, hybrid",
-        ),
-        ("routingMode: tunnel", "`routingMode: tunnel` is not supported by this version"),
-        ("tunnel: vxlan", "`routingMode: tunnel` is not supported by this version"),
-        ("bpf: {masquerade: true}", "`bpf.masquerade: true` is not supported by this version"),
-        (
-            "egressGateway: {enabled: true}",
-            "`egressGateway.enabled: true` is not supported by this version",
-        ),
-        ("bpf: {flowsMax: 0}", "`bpf.flowsMax`: 0 is not between 1 and 67108864"),
-        (
-            "kubeProxyReplacementHealthzBindAddr: []",
-            "`kubeProxyReplacementHealthzBindAddr`: name at least one address",
-        ),
-        ("MTU: 900", "`MTU`: 900 is not between 1280 and 65535"),
-    ] {
-        let error = error(text);
-        assert!(error.starts_with(message), "{text}\n got: {error}\nwant: {message}");
-    }
-}
-
-#[test]
-fn a_misspelt_name_in_the_environment_is_refused_and_a_strange_one_warns() {
-    let mut inputs = file("");
-    inputs.env.insert("CULVERT_SOMETHING_ELSE".into(), "1".into());
-    assert_eq!(inputs.resolve().unwrap().warnings.len(), 1);
-    inputs.env.insert("CULVERT_NODE_PORT_RNAGE".into(), "30000,30100".into());
-    let error = inputs.resolve().unwrap_err().to_string();
-    assert!(error.ends_with("did you mean `CULVERT_NODE_PORT_RANGE`?"), "{error}");
 }
 
 #[test]

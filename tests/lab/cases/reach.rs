@@ -252,6 +252,11 @@ fn judge(
 pub fn hairpin(stage: &Stage, number: u8) -> Vec<String> {
     let service = Service { name: "own", number, ..Service::default() };
     stage.serve(&service, &[&stage.web]);
+    hairpin_of(stage, &service)
+}
+
+/// `web`, the only backend of `service`, asks itself through it.
+pub fn hairpin_of(stage: &Stage, service: &Service) -> Vec<String> {
     let mut failures = Vec::new();
     for v6 in [false, true] {
         for protocol in PROTOCOLS {
