@@ -46,6 +46,7 @@ mod cases {
     mod maglev;
     mod matrix;
     mod memory;
+    mod metrics;
     mod modes;
     mod operators;
     mod pods;

@@ -13,12 +13,14 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use super::sys::{self, Walk};
 
 mod batch;
+mod operations;
 mod percpu;
 mod scan;
 mod tables;
 mod tally;
 
 pub use batch::Failed;
+pub use operations::{Operation, Operations};
 pub use percpu::PerCpu;
 pub use scan::Cursor;
 pub use tables::TableMap;
@@ -54,6 +56,7 @@ pub struct Map<K, V> {
     name: String,
     fd: OwnedFd,
     max_entries: u32,
+    operations: Operations,
     types: PhantomData<fn(K) -> V>,
 }
 
@@ -75,7 +78,8 @@ impl<K: Plain, V: Plain> Map<K, V> {
     /// Takes a map over after checking that its entries are `K` and `V` in size.
     pub fn from_fd(name: &str, fd: OwnedFd) -> Result<Self, Error> {
         let max_entries = check_layout::<K, V>(name, fd.as_fd())?;
-        Ok(Self { name: name.to_owned(), fd, max_entries, types: PhantomData })
+        let operations = Operations::default();
+        Ok(Self { name: name.to_owned(), fd, max_entries, operations, types: PhantomData })
     }
 
     pub fn name(&self) -> &str {
@@ -85,6 +89,11 @@ impl<K: Plain, V: Plain> Map<K, V> {
     /// Entries the map was made for.
     pub fn max_entries(&self) -> u32 {
         self.max_entries
+    }
+
+    /// Writes through this value since it was opened.
+    pub fn operations(&self) -> &Operations {
+        &self.operations
     }
 
     pub fn get(&self, key: &K) -> Result<Option<V>, Error> {
@@ -97,23 +106,32 @@ impl<K: Plain, V: Plain> Map<K, V> {
 
     /// Writes the entry, replacing one under the same key.
     pub fn set(&self, key: &K, value: &V) -> Result<(), Error> {
-        sys::update(self.fd.as_fd(), Self::SIZES, key.as_bytes(), value.as_bytes(), 0)
+        let written =
+            sys::update(self.fd.as_fd(), Self::SIZES, key.as_bytes(), value.as_bytes(), 0);
+        self.operations
+            .note(Operation::Update, written)
             .map_err(|source| self.error("write", source))
     }
 
     /// Writes the entry unless the key is there already. False when it was.
     pub fn add(&self, key: &K, value: &V) -> Result<bool, Error> {
         const NOEXIST: u64 = 1;
-        match sys::update(self.fd.as_fd(), Self::SIZES, key.as_bytes(), value.as_bytes(), NOEXIST) {
-            Ok(()) => Ok(true),
+        let (key, value) = (key.as_bytes(), value.as_bytes());
+        match sys::update(self.fd.as_fd(), Self::SIZES, key, value, NOEXIST) {
+            // Nothing was to be written, and nothing was.
             Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(false),
-            Err(source) => Err(self.error("write", source)),
+            written => match self.operations.note(Operation::Update, written) {
+                Ok(()) => Ok(true),
+                Err(source) => Err(self.error("write", source)),
+            },
         }
     }
 
     /// False when there was nothing under the key. Arrays have no removal: write a zero.
     pub fn remove(&self, key: &K) -> Result<bool, Error> {
-        sys::delete(self.fd.as_fd(), Self::SIZES, key.as_bytes())
+        let removed = sys::delete(self.fd.as_fd(), Self::SIZES, key.as_bytes());
+        self.operations
+            .note(Operation::Delete, removed)
             .map_err(|source| self.error("delete from", source))
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use super::map::{Error, Map, PerCpu, TableMap};
+use super::map::{Error, Map, Operations, PerCpu, TableMap};
 use super::pins;
 use crate::abi::{
     Addr, Affinity, AffinityKey, Backend, BackendKey, Client, Counter, Endpoint, Flow, FlowKey,
@@ -88,6 +88,15 @@ impl Maps {
     /// Socket storage; read it with an iterator over it.
     pub fn sock_nat(&self) -> BorrowedFd<'_> {
         self.sock_nat.as_fd()
+    }
+
+    /// How often this process wrote each map. Maglev's tables are memory, which no call writes.
+    pub fn operations(&self) -> [(&str, &Operations); 16] {
+        macro_rules! of {
+            ($($map:ident)+) => { [$((self.$map.name(), self.$map.operations())),+] };
+        }
+        of!(services backends target_state endpoints owned vips affinities clients source_ranges
+            nodes uplinks xdp_devices xdp_vlans flows flows_new settings)
     }
 
     /// Moves the route epoch: the datapath looks cached routes up again.

@@ -80,6 +80,9 @@ metrics! {
         "Entries in use; of affinities those that were used within a day");
     map_max_entries: IntGaugeVec = int_gauges("culvert_map_max_entries" by "map";
         "Entries that fit");
+    map_operations: IntCounterVec = counters(
+        "culvert_map_operations_total" by "map" "operation" "result";
+        "Entries that the agent wrote or removed; an error is tried again");
     request_mtu: IntGaugeVec = int_gauges("culvert_request_mtu_bytes" by "device" "ip_family";
         "Largest request to another node's backend that fits through the device, with what direct server return adds");
     verifier: IntGaugeVec = int_gauges("culvert_verifier_instructions" by "program";

@@ -134,6 +134,8 @@ fn a_full_map_costs_only_the_services_that_do_not_fit_and_serves_them_once_there
     let now = Instant::now();
     settle(&mut sync, now);
     assert_eq!(world.maps().services.entries().unwrap().len(), 2);
+    assert_eq!(operations(&world, "services"), [2, 1, 0, 0]);
+    assert_eq!(operations(&world, "backends"), [3, 0, 0, 0]);
     assert!(!sync.synced());
     assert_eq!(sync.pending(), 1);
     let problems = sync.problems();
@@ -152,6 +154,14 @@ fn a_full_map_costs_only_the_services_that_do_not_fit_and_serves_them_once_there
     settle(&mut sync, now + Duration::from_secs(60));
     assert!(sync.synced(), "{:?}", sync.problems());
     assert_eq!(world.maps().services.entries().unwrap().len(), 2);
+    assert_eq!(operations(&world, "services"), [3, 1, 1, 0]);
+}
+
+/// Entries of a map that were written, refused, removed and not removed.
+fn operations(world: &World, map: &str) -> [u64; 4] {
+    let maps = world.maps().operations();
+    let (_, counts) = maps.iter().find(|(name, _)| *name == map).unwrap();
+    counts.all().map(|(.., entries)| entries)
 }
 
 /// A LoadBalancer at 192.0.2.N for clients of some ranges.

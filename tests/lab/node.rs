@@ -117,16 +117,21 @@ impl Node {
         Ok(fs::write(&config, lines.collect::<String>())?)
     }
 
-    /// A line of the agent's `/metrics`, which begins with `name`; 0 while it is not there.
-    pub fn metric(&self, name: &str) -> f64 {
-        let page = || -> std::io::Result<String> {
+    /// The agent's `/metrics`.
+    pub fn metrics(&self) -> Result<String> {
+        self.place.netns.run(|| {
             let mut stream = TcpStream::connect("127.0.0.1:1025")?;
             write!(stream, "GET /metrics HTTP/1.0\r\n\r\n")?;
             let mut answer = String::new();
             stream.read_to_string(&mut answer)?;
-            Ok(answer)
-        };
-        let page = self.place.netns.run(|| page().unwrap_or_default());
+            let (_, page) = answer.split_once("\r\n\r\n").context("no header ends")?;
+            Ok(page.to_owned())
+        })
+    }
+
+    /// A line of the agent's `/metrics`, which begins with `name`; 0 while it is not there.
+    pub fn metric(&self, name: &str) -> f64 {
+        let page = self.metrics().unwrap_or_default();
         let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         value.map_or(0.0, |value| value.trim().parse().unwrap_or(0.0))
     }

@@ -6,7 +6,7 @@ use std::os::fd::AsFd as _;
 
 use zerocopy::IntoBytes as _;
 
-use super::{Error, Map, Plain};
+use super::{Error, Map, Operation, Plain};
 use crate::datapath::sys;
 
 /// Entries in one system call: large enough to make its cost vanish, small enough that the copies
@@ -43,6 +43,7 @@ impl<K: Plain, V: Plain> Map<K, V> {
                 },
             );
         }
+        self.operations.count(Operation::Update, entries.len(), failed.len());
         failed
     }
 
@@ -60,6 +61,7 @@ impl<K: Plain, V: Plain> Map<K, V> {
                 },
             );
         }
+        self.operations.count(Operation::Delete, keys.len(), failed.len());
         failed
     }
 }

@@ -10,6 +10,7 @@ use super::process::Process;
 use super::{Family, Metrics, Stage};
 use crate::abi::{Counter, Hook, Outcome};
 use crate::agent::status::{Source, Status};
+use crate::datapath::map::Operations;
 use crate::datapath::{Maps, host};
 
 impl Metrics {
@@ -21,6 +22,7 @@ impl Metrics {
             Ok(process) => self.take_process(&process),
             Err(error) => tracing::debug!(%error, "cannot read the agent's own figures"),
         }
+        self.take_operations(&maps.operations());
         self.page(status, &counters)
     }
 
@@ -159,6 +161,16 @@ impl Metrics {
         for program in &status.programs {
             let instructions = program.verified_instructions as i64;
             self.verifier.with_label_values(&[program.name.as_str()]).set(instructions);
+        }
+    }
+
+    /// Each result is there from the start, at zero.
+    pub(super) fn take_operations(&self, maps: &[(&str, &Operations)]) {
+        for (map, operations) in maps {
+            for (operation, success, entries) in operations.all() {
+                let result = if success { "success" } else { "error" };
+                set(&self.map_operations, &[map, operation.name(), result], entries);
+            }
         }
     }
 

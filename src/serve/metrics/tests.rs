@@ -4,6 +4,7 @@
 use super::*;
 use crate::abi::{Counter, Hook, Outcome};
 use crate::agent::status::{Device, Feature, MapFill, Server, Source, Status, Trouble};
+use crate::datapath::map::{Operation, Operations};
 
 fn value<'a>(page: &'a str, series: &str) -> &'a str {
     let line =
@@ -55,6 +56,29 @@ fn packet_counters_are_the_datapaths_figures_and_complete_from_the_start() {
     }
 }
 
+/// Values are proved where maps are written: `kernel::sync` and the lab.
+#[test]
+fn writes_of_maps_are_shown_with_what_was_done_and_what_came_of_it() {
+    let metrics = Metrics::new().unwrap();
+    let operations = Operations::default();
+    operations.count(Operation::Update, 7, 2);
+    operations.count(Operation::Delete, 4, 1);
+    for _ in 0..2 {
+        metrics.take_operations(&[("services", &operations)]);
+        let page = metrics.page(&Status::default(), &[]).unwrap();
+        for (operation, result, entries) in [
+            ("update", "success", "5"),
+            ("update", "error", "2"),
+            ("delete", "success", "3"),
+            ("delete", "error", "1"),
+        ] {
+            let labels =
+                format!("{{map=\"services\",operation=\"{operation}\",result=\"{result}\"}}");
+            assert_eq!(value(&page, &format!("culvert_map_operations_total{labels}")), entries);
+        }
+    }
+}
+
 #[test]
 fn the_status_shows_as_gauges_and_what_is_gone_disappears() {
     let metrics = Metrics::new().unwrap();
@@ -64,7 +88,7 @@ fn the_status_shows_as_gauges_and_what_is_gone_disappears() {
     status.sync.frontend_types = [("ClusterIP".to_owned(), 4), ("NodePort".to_owned(), 0)].into();
     status.sync.backends = 10;
     (status.sync.backends_terminating, status.sync.backends_not_ready) = (2, 1);
-    status.features.mode = Feature::instead("DSR", "SNAT", "because");
+    status.features.mode = Feature::instead("DSR", "SNAT", "the kernel has no Geneve devices");
     status.maps.push(MapFill { name: "flows".into(), entries: 7, max_entries: 100 });
     status.sources.push(Source {
         name: "kube https://a".into(),
