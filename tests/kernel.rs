@@ -78,6 +78,7 @@ mod kernel {
     mod sock_record;
     mod sock_storm;
     mod sock_udp;
+    mod storm;
     mod sync;
     mod trace_events;
     mod vips;

@@ -175,3 +175,6 @@ fn draw_metrics(rows: &[CounterRow]) -> String {
         }),
     )
 }
+
+#[cfg(test)]
+mod tests;

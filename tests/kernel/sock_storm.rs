@@ -15,7 +15,7 @@ use culvert::model::{Change, Kind, Object};
 use crate::support::objects::{Frontend, UDP};
 use crate::support::sockets::{SocketNode, udp};
 
-const VIP: &str = "10.96.0.1:80";
+const VIPS: [&str; 2] = ["10.96.0.1:80", "[fd96::1]:80"];
 const CONNECTS: usize = 50_000;
 
 #[test]
@@ -33,16 +33,25 @@ fn no_connect_fails_while_the_agent_moves_a_service_to_and_fro() {
         }
     };
     sync.change(Change::Listed(Kind::Service, vec![service()]));
-    sync.change(Change::Listed(Kind::EndpointSlice, vec![slice(&["10.1.0.1"])]));
+    let slices = vec![slice(&["10.1.0.1"]), slice(&["fd00:1::1"])];
+    sync.change(Change::Listed(Kind::EndpointSlice, slices));
     settle(&mut sync);
 
-    let sets: [&[&str]; 3] = [&["10.1.0.1", "10.1.0.2", "10.1.0.3"], &["10.1.0.2"], &["10.1.0.1"]];
-    let mut sets = sets.into_iter().cycle();
-    let failed = connect_while(&node, || {
-        sync.change(Change::Set(slice(sets.next().unwrap())));
-        settle(&mut sync);
-    });
-    assert_eq!(failed, 0);
+    let sets: [[&[&str]; 2]; 3] = [
+        [&["10.1.0.1", "10.1.0.2", "10.1.0.3"], &["fd00:1::2"]],
+        [&["10.1.0.2"], &["fd00:1::1", "fd00:1::2", "fd00:1::3"]],
+        [&["10.1.0.1"], &["fd00:1::1"]],
+    ];
+    for vip in VIPS {
+        let mut sets = sets.into_iter().cycle();
+        let failed = connect_while(&node, vip, || {
+            for addresses in sets.next().unwrap() {
+                sync.change(Change::Set(slice(addresses)));
+            }
+            settle(&mut sync);
+        });
+        assert_eq!(failed, 0, "{vip}");
+    }
     assert!(sync.problems().is_empty(), "{:?}", sync.problems());
 }
 
@@ -51,10 +60,10 @@ fn no_connect_fails_while_the_agent_moves_a_service_to_and_fro() {
 #[test]
 fn a_connect_whose_slots_went_meanwhile_reads_the_service_again() {
     let node = SocketNode::new();
-    let service = node.objects.serve(Frontend::cluster_ip(VIP, UDP), &["10.1.0.1:8080"]);
+    let service = node.objects.serve(Frontend::cluster_ip(VIPS[0], UDP), &["10.1.0.1:8080"]);
     let target = service.targets()[0];
     let mut generation = 1;
-    let failed = connect_while(&node, || {
+    let failed = connect_while(&node, VIPS[0], || {
         service.set_backends(&[target]);
         let old = BackendKey { service: service.id, generation, slot: 0 };
         assert!(node.objects.maps().backends.remove(&old).unwrap());
@@ -63,9 +72,9 @@ fn a_connect_whose_slots_went_meanwhile_reads_the_service_again() {
     assert!(failed <= 2, "{failed} of {CONNECTS} connects failed");
 }
 
-/// Connects while `change` runs again and again. Returns how many failed: no route leads to the
+/// Connects to `vip` while `change` runs again and again. Returns how many failed: no route leads to the
 /// service but through a translation.
-fn connect_while(node: &SocketNode, mut change: impl FnMut() + Send) -> usize {
+fn connect_while(node: &SocketNode, vip: &str, mut change: impl FnMut() + Send) -> usize {
     let done = AtomicBool::new(false);
     let changes = AtomicU32::new(0);
     thread::scope(|scope| {
@@ -76,12 +85,12 @@ fn connect_while(node: &SocketNode, mut change: impl FnMut() + Send) -> usize {
             }
         });
         let failed = node.host(|| {
-            let client = udp("0.0.0.0:0");
+            let client = udp(if vip.starts_with('[') { "[::]:0" } else { "0.0.0.0:0" });
             let mut failed = 0;
             let mut connects = 0;
             // However few CPUs there are, the two overlap.
             while connects < CONNECTS || changes.load(Ordering::Relaxed) < 1000 {
-                failed += usize::from(client.connect(VIP).is_err());
+                failed += usize::from(client.connect(vip).is_err());
                 connects += 1;
             }
             failed
@@ -94,17 +103,19 @@ fn connect_while(node: &SocketNode, mut change: impl FnMut() + Send) -> usize {
 fn service() -> Object {
     object(
         "{apiVersion: v1, kind: Service, metadata: {name: s, namespace: default}, spec: {clusterIP: \
-         10.96.0.1, clusterIPs: [10.96.0.1], ports: [{name: p, port: 80, protocol: UDP}]}}",
+         10.96.0.1, clusterIPs: [10.96.0.1, 'fd96::1'], ports: [{name: p, port: 80, protocol: UDP}]}}",
     )
 }
 
 fn slice(addresses: &[&str]) -> Object {
+    let family = if addresses[0].contains(':') { "IPv6" } else { "IPv4" };
     let endpoints: Vec<String> =
-        addresses.iter().map(|address| format!("{{addresses: [{address}]}}")).collect();
+        addresses.iter().map(|address| format!("{{addresses: ['{address}']}}")).collect();
     object(&format!(
-        "{{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {{name: s, namespace: \
-         default, labels: {{kubernetes.io/service-name: s}}}}, addressType: IPv4, ports: [{{name: \
-         p, port: 80, protocol: UDP}}], endpoints: [{}]}}",
+        "{{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {{name: {}, namespace: \
+         default, labels: {{kubernetes.io/service-name: s}}}}, addressType: {family}, ports: \
+         [{{name: p, port: 80, protocol: UDP}}], endpoints: [{}]}}",
+        family.to_lowercase(),
         endpoints.join(", ")
     ))
 }

@@ -156,13 +156,13 @@ mod tests {
 KubeProxyReplacement Details:
   Status:                True
   Socket LB:             Enabled
-  Socket LB Tracing:     Disabled (traces are per packet)
+  Socket LB Tracing:     Disabled (not in this version)
   Socket LB Coverage:    Full
   Devices:               eth0    10.0.0.1 fd00::1 fe80::184:8e89:83fd:7ccc (Direct Routing)
   Mode:                  SNAT
   Backend Selection:     Random
   Session Affinity:      Enabled
-  NAT46/64 Support:      Disabled
+  NAT46/64 Support:      Disabled (not in this version)
   XDP Acceleration:      Disabled (requested Best-Effort: eth0 in tc: the driver has no XDP)
     eth0:                tc alone (the driver has no XDP)
   Services:
@@ -170,7 +170,7 @@ KubeProxyReplacement Details:
   - NodePort:       Enabled (Range: 30000-60000)
   - LoadBalancer:   Enabled
   - externalIPs:    Enabled
-  - HostPort:       Disabled (not in this version)
+  - HostPort:       Enabled
   Annotations:           None
 Cgroup root:             /run/culvert/cgroupv2
 Kernel settings changed:
@@ -189,11 +189,12 @@ Programs:
     #[test]
     fn one_services_direct_server_return_shows_under_snat_too() {
         let mut status = status();
-        status.features.mode = Feature::instead("SNAT", "SNAT", "1 frontend by DSR");
+        status.features.mode =
+            Feature::instead("SNAT", "SNAT", "1 frontend by DSR, as annotations ask");
         status.devices[0].dsr_mtu = Some([1484, 1468]);
         let text = lines(&status);
         let mode = "  \
-  Mode:                  SNAT (1 frontend by DSR)
+  Mode:                  SNAT (1 frontend by DSR, as annotations ask)
   DSR Dispatch Mode:     IP Option/Extension
     eth0:                requests up to";
         assert!(text.contains(mode), "{text}");

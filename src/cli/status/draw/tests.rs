@@ -1,11 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Golden text against the lines of notes S001 and S004.
 
+use std::path::Path;
+
 use super::*;
+use crate::agent::features;
 use crate::agent::status::{Features, MapFill, NodePort, Program, Source, Sync, Sysctl};
+use crate::config::Config;
+use crate::datapath::probe;
 
 pub(in crate::cli::status) fn status() -> Status {
-    let on = || Feature::switch(true);
+    // As an agent says it on a kernel that has everything, but for a driver without XDP.
+    let config = Config::default();
+    let mut probe = probe::run(Path::new("/nowhere"));
+    probe.features.iter_mut().for_each(|feature| feature.present = true);
+    let dsr = (Feature::as_requested("SNAT"), Feature::as_requested("IP Option/Extension"));
+    let features = Features {
+        xdp_acceleration: Feature::instead(
+            "Best-Effort",
+            "Disabled",
+            "eth0 in tc: the driver has no XDP",
+        ),
+        ..features::of(&config, &probe, true, dsr)
+    };
     Status {
         version: "0.1.0".into(),
         node_name: "node-1".into(),
@@ -17,33 +34,7 @@ pub(in crate::cli::status) fn status() -> Status {
             synced: true,
             ..Source::default()
         }],
-        features: Features {
-            kube_proxy_replacement: Feature::as_requested("True"),
-            socket_lb: on(),
-            socket_lb_tracing: Feature::absent("traces are per packet"),
-            socket_lb_coverage: Feature::as_requested("Full"),
-            mode: Feature::as_requested("SNAT"),
-            dsr_dispatch: Feature::as_requested("IP Option/Extension"),
-            backend_selection: Feature::as_requested("Random"),
-            session_affinity: on(),
-            nat46x64: Feature::switch(false),
-            xdp_acceleration: Feature::instead(
-                "Best-Effort",
-                "Disabled",
-                "eth0 in tc: the driver has no XDP",
-            ),
-            cluster_ip: on(),
-            node_port: on(),
-            load_balancer: on(),
-            external_ips: on(),
-            host_port: Feature::absent("not in this version"),
-            routing: Feature::as_requested("Native"),
-            host_routing: Feature::as_requested("BPF"),
-            masquerading: Feature::switch(false),
-            bandwidth_manager: Feature::switch(false),
-            ipv6_big_tcp: Feature::switch(false),
-            network_policy: Feature::as_requested("Not supported"),
-        },
+        features,
         node_port: NodePort { min: 30000, max: 60000 },
         devices: vec![Device {
             name: "eth0".into(),
@@ -82,9 +73,9 @@ Source:                  OK   kube https://10.0.0.1:6443
 KubeProxyReplacement:    True   [eth0    10.0.0.1 fd00::1 fe80::184:8e89:83fd:7ccc (Direct Routing)]
 Routing:                 Network: Native   Host: BPF
 Host Routing:            BPF
-Masquerading:            Disabled
-BandwidthManager:        Disabled
-IPv6 BIG TCP:            Disabled
+Masquerading:            Disabled (not in this version)
+BandwidthManager:        Disabled (not in this version)
+IPv6 BIG TCP:            Disabled (not in this version)
 NetworkPolicy:           Not supported
 Services:                2 served, 5 frontends, 4 backend slots
 Pods:                    0 on this node
@@ -96,10 +87,10 @@ Pods:                    0 on this node
 fn what_differs_from_the_request_says_why() {
     let mut status = status();
     status.features.host_routing =
-        Feature::instead("BPF", "Legacy", "the kernel has no `bpf_redirect_peer`");
+        Feature::instead("BPF", "Legacy", "the kernel lacks redirect_peer");
     let text = lines(&status);
-    let line = "Host Routing:            Legacy (requested BPF: the kernel has no \
-                `bpf_redirect_peer`)\n";
+    let line = "Host Routing:            Legacy (requested BPF: the kernel lacks \
+                redirect_peer)\n";
     assert!(text.contains(line), "{text}");
     assert!(text.contains("Network: Native   Host: Legacy\n"), "{text}");
 }
@@ -108,18 +99,21 @@ fn what_differs_from_the_request_says_why() {
 fn what_is_wrong_is_on_top_or_called_a_problem() {
     let mut status = status();
     status.ready = false;
-    status.waiting_for = vec!["Services of kube".into()];
+    status.waiting_for = vec!["the first write of all services".into()];
     status.sync.pending = 3;
     status.sources[0].connected = false;
-    status.sources[0].problems =
-        vec![Problem { subject: "web.yaml".into(), message: "no port".into() }];
-    status.devices[0].problem = "no program attached".into();
+    status.sources[0].problems = vec![Problem {
+        subject: "web.yaml document 2 line 19 (Service far)".into(),
+        message: "`spec.ports[1].port` is 70000, not a number from 1 to 65535".into(),
+    }];
+    status.devices[0].problem = "cannot attach `from_netdev` to `eth0`".into();
     let text = lines(&status);
     for line in [
-        "Agent:                   Waiting for Services of kube   culvert",
+        "Agent:                   Waiting for the first write of all services   culvert",
         "Source:                  Away, serving what is known   kube",
-        "Problem:                 eth0: no program attached\n",
-        "Problem:                 web.yaml: no port\n",
+        "Problem:                 eth0: cannot attach `from_netdev` to `eth0`\n",
+        "Problem:                 web.yaml document 2 line 19 (Service far): `spec.ports[1].port` is 70000, \
+         not a number from 1 to 65535\n",
         "4 backend slots, 3 not written yet\n",
     ] {
         assert!(text.contains(line), "no `{line}` in\n{text}");
