@@ -111,6 +111,25 @@ fn files_stay_short_enough_to_hold_in_the_head() {
     assert!(wrong.is_empty(), "longer than {LONGEST} lines:\n{}", wrong.join("\n"));
 }
 
+/// One build of every program for every node, and each program whole: what differs between nodes is
+/// in `.rodata`, and nothing is reached by a tail call.
+#[test]
+fn programs_are_built_once_and_call_no_other() {
+    // What a header is given by the file that includes it, and a name that old headers lack.
+    let allowed = ["CTX", "DSR_SENDS", "IPPROTO_DSTOPTS"];
+    let mut wrong = Vec::new();
+    for (file, text) in sources("bpf", &["c", "h"]) {
+        for (number, line) in text.lines().enumerate() {
+            let condition = line.strip_prefix("#if").and_then(|rest| rest.split(' ').nth(1));
+            if condition.is_some_and(|name| !allowed.contains(&name)) || line.contains("tail_call")
+            {
+                wrong.push(format!("{}:{}: {line}", file.display(), number + 1));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 #[test]
 fn every_source_names_its_licence() {
     let mut wrong = Vec::new();

@@ -15,6 +15,7 @@ pub use checks::has_tcx;
 
 /// One thing that a kernel has or has not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Feature {
     /// Stable: configuration rules and `status` name features by it.
     pub name: &'static str,

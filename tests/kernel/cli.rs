@@ -149,6 +149,13 @@ fn the_probe_is_a_table_and_json() {
     let names: Vec<_> =
         probe["features"].as_array().unwrap().iter().map(|f| f["name"].as_str().unwrap()).collect();
     assert!(names.contains(&"btf"), "{names:?}");
+    for feature in probe["features"].as_array().unwrap() {
+        let told = |field: &str| feature[field].as_str().is_some_and(|text| !text.is_empty());
+        assert!(
+            feature["present"].is_boolean() && told("neededBy") && told("instead"),
+            "{feature}"
+        );
+    }
     let (_, table, _) = culvert(&root, &["probe"]);
     assert_eq!(table.lines().count(), names.len() + 1, "{table}");
     assert!(table.starts_with("FEATURE "), "{table}");

@@ -89,3 +89,14 @@ fn block_on(f: impl Future<Output = ()>) {
     let limited = async { tokio::time::timeout(Duration::from_secs(30), f).await.unwrap() };
     runtime.unwrap().block_on(limited);
 }
+
+/// Whoever adds a reason adds a packet that is dropped for it, and told.
+#[test]
+fn every_reason_to_drop_has_a_packet_that_shows_it() {
+    let cases = [include_str!("drop_events.rs"), include_str!("events.rs")].concat();
+    let missing: Vec<_> = Outcome::ALL
+        .iter()
+        .filter(|reason| reason.is_drop() && !cases.contains(&format!("Outcome::{reason:?}")))
+        .collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}

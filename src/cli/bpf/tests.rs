@@ -7,7 +7,10 @@ use serde_json::json;
 use zerocopy::FromZeros as _;
 
 use super::*;
-use crate::abi::{Addr, Counter, Flow, FlowKey, Hook, Outcome, flow_flag, flow_tcp};
+use crate::abi::{
+    Addr, BACKEND_LOCAL, BACKEND_TERMINATING, Backend, BackendKey, Counter, Endpoint, Flow,
+    FlowKey, Hook, Outcome, Service, ServiceKey, ServiceKind, SlotRange, flow_flag, flow_tcp,
+};
 
 fn addr(text: &str) -> Addr {
     Addr::from(text.parse::<IpAddr>().unwrap())
@@ -98,6 +101,85 @@ malformed        yes       ingress     from_netdev      1         34
             "hook": "from_container",
             "packets": 3,
             "bytes": 180,
+        })
+    );
+}
+
+/// A NodePort with one endpoint here and one elsewhere that ends, and a ClusterIP with none.
+fn slots() -> Vec<SlotRow> {
+    let service = |id, kind: ServiceKind, [outside, inside]: [u16; 2]| {
+        let mut service = Service::new_zeroed();
+        (service.id, service.generation, service.kind) = (id, 3, kind as u8);
+        service.outside = SlotRange { first: 0, count: outside };
+        service.inside = SlotRange { first: 0, count: inside };
+        service
+    };
+    let backend = |slot, address, flags, target| {
+        let mut backend = Backend::new_zeroed();
+        (backend.addr, backend.port) = (addr(address), 8080.into());
+        (backend.flags, backend.target) = (flags, target);
+        (BackendKey { service: 4, generation: 3, slot }, backend)
+    };
+    let services = [
+        (ServiceKey::new(Addr::V4_WILDCARD, 30202, 6), service(4, ServiceKind::NodePort, [1, 2])),
+        (ServiceKey::new(addr("fd96::1"), 53, 17), service(5, ServiceKind::ClusterIp, [0, 0])),
+    ];
+    let backends =
+        [backend(0, "10.1.0.1", BACKEND_LOCAL, 7), backend(1, "10.2.0.1", BACKEND_TERMINATING, 9)];
+    slot_rows(&services, &backends)
+}
+
+#[test]
+fn frontends_have_a_row_a_slot() {
+    let rows = slots();
+    assert_eq!(
+        draw_lb(&rows),
+        "\
+FRONTEND            TYPE        ID   GENERATION   OUTSIDE   INSIDE   SLOT   BACKEND         FLAGS         TARGET
+0.0.0.0:30202/TCP   NodePort    4    3            0+1       0+2      0      10.1.0.1:8080   local         7
+0.0.0.0:30202/TCP   NodePort    4    3            0+1       0+2      1      10.2.0.1:8080   terminating   9
+[fd96::1]:53/UDP    ClusterIP   5    3            0+0       0+0
+"
+    );
+    assert_eq!(
+        serde_json::to_value(&rows[1]).unwrap(),
+        json!({
+            "frontend": "0.0.0.0:30202/TCP",
+            "serviceType": "NodePort",
+            "id": 4,
+            "generation": 3,
+            "outside": "0+1",
+            "inside": "0+2",
+            "slot": 1,
+            "backend": "10.2.0.1:8080",
+            "flags": ["terminating"],
+            "target": 9,
+        })
+    );
+}
+
+#[test]
+fn pods_have_a_row_an_address() {
+    let mut endpoint = Endpoint::new_zeroed();
+    (endpoint.ifindex, endpoint.netns_cookie) = (9, 4096);
+    (endpoint.mac, endpoint.host_mac) = ([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 0xfe]);
+    let rows = endpoint_rows(vec![(addr("fd00::5"), endpoint), (addr("10.1.0.5"), endpoint)]);
+    assert_eq!(
+        draw_endpoints(&rows),
+        "\
+ADDRESS    IFINDEX   MAC                 HOST MAC            NETNS COOKIE
+10.1.0.5   9         02:00:00:00:00:01   02:00:00:00:00:fe   4096
+fd00::5    9         02:00:00:00:00:01   02:00:00:00:00:fe   4096
+"
+    );
+    assert_eq!(
+        serde_json::to_value(&rows[0]).unwrap(),
+        json!({
+            "address": "10.1.0.5",
+            "ifindex": 9,
+            "mac": "02:00:00:00:00:01",
+            "hostMac": "02:00:00:00:00:fe",
+            "netnsCookie": 4096,
         })
     );
 }
