@@ -16,8 +16,11 @@ use crate::demo::Scene;
 use crate::lab::cluster::Options;
 use crate::lab::place::{Place, procs};
 
-/// Where `shell` and `down` find the lab that is up.
-const SESSION: &str = "/run/culvert-lab.json";
+/// Where `shell` and `down` find the lab that is up. Tests have a place of their own.
+fn session_file() -> PathBuf {
+    let told = std::env::var_os("CULVERT_LAB_SESSION");
+    told.map_or_else(|| "/run/culvert-lab.json".into(), PathBuf::from)
+}
 
 #[derive(Serialize, Deserialize)]
 struct Session {
@@ -38,7 +41,7 @@ pub fn up(options: Options) -> Result<()> {
     places.insert("outside".to_owned(), way(&lab.outside));
     let names = places.keys().cloned().collect::<Vec<_>>().join(", ");
     let pid = i32::try_from(std::process::id())?;
-    std::fs::write(SESSION, serde_json::to_vec(&Session { pid, places })?)?;
+    std::fs::write(session_file(), serde_json::to_vec(&Session { pid, places })?)?;
 
     println!("The lab is up; its files are in `{}`.", lab.dir.display());
     println!("  make lab-shell PLACE=…   with one of {names}");
@@ -69,7 +72,7 @@ pub fn shell(name: &str) -> Result<()> {
 pub fn down() -> Result<()> {
     let session = running().context("no lab is up")?;
     kill(Pid::from_raw(session.pid), Signal::SIGTERM)?;
-    match std::fs::remove_file(SESSION) {
+    match std::fs::remove_file(session_file()) {
         Err(cause) if cause.kind() != ErrorKind::NotFound => Err(cause.into()),
         _ => Ok(()),
     }
@@ -77,7 +80,7 @@ pub fn down() -> Result<()> {
 
 /// The session whose process is still a lab.
 fn running() -> Option<Session> {
-    let session: Session = serde_json::from_slice(&std::fs::read(SESSION).ok()?).ok()?;
+    let session: Session = serde_json::from_slice(&std::fs::read(session_file()).ok()?).ok()?;
     let name = std::fs::read_to_string(format!("/proc/{}/comm", session.pid)).ok()?;
     (name.trim() == "culvert-lab").then_some(session)
 }
