@@ -63,6 +63,7 @@ mod kernel {
     mod lxc_neighbour;
     mod maglev;
     mod maglev_agent;
+    mod martian;
     mod netlink;
     mod netlink_local;
     mod next_hop;
