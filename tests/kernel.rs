@@ -35,6 +35,7 @@ mod kernel {
     mod cli;
     mod cni;
     mod datapath;
+    mod direct_wire;
     mod drop_events;
     mod dsr;
     mod dsr_apart;
