@@ -51,6 +51,7 @@ mod kernel {
     mod dsr_wires;
     mod dsr_xdp;
     mod events;
+    mod flow_expired;
     mod flow_life;
     mod flow_writes;
     mod fragments;
