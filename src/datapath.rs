@@ -74,10 +74,17 @@ impl Datapath {
         Ok(Self { options, maps, objects, retired, tcx })
     }
 
-    /// Before the first program is swapped: what happened in maps that were replaced while the
-    /// kernel verified the new programs, which takes a second or so.
+    /// Before the first program is attached. Where maps were replaced, brings them up to what happened
+    /// while the kernel verified the new programs, which takes a second or so, and swaps every device's
+    /// programs at once: a connection must not meet the old maps in one direction and the new ones in
+    /// the other.
     pub fn catch_up(&self) -> Result<(), LoadError> {
-        self.retired.iter().try_for_each(pins::Retired::catch_up)
+        self.retired.iter().try_for_each(pins::Retired::catch_up)?;
+        if self.retired.is_empty() {
+            return Ok(());
+        }
+        self.swap_attached()?;
+        self.carry_over()
     }
 
     pub fn maps(&self) -> &Arc<Maps> {
@@ -98,7 +105,8 @@ impl Datapath {
     /// another size or layout. Call it next to each swap: a connection that opened before one is known
     /// after it.
     pub fn carry_over(&self) -> Result<(), LoadError> {
-        self.retired.iter().try_for_each(pins::Retired::carry_over)
+        // Those of new connections first, which are fewer.
+        self.retired.iter().rev().try_for_each(pins::Retired::carry_over)
     }
 
     /// After all programs were swapped: carries over the last and lets the old maps go.

@@ -35,6 +35,7 @@ mod kernel {
     mod cli;
     mod cni;
     mod datapath;
+    mod direct_wire;
     mod drop_events;
     mod dsr;
     mod dsr_apart;
@@ -50,6 +51,7 @@ mod kernel {
     mod dsr_wires;
     mod dsr_xdp;
     mod events;
+    mod flow_expired;
     mod flow_life;
     mod flow_writes;
     mod fragments;
@@ -63,6 +65,7 @@ mod kernel {
     mod lxc_neighbour;
     mod maglev;
     mod maglev_agent;
+    mod martian;
     mod netlink;
     mod netlink_local;
     mod next_hop;

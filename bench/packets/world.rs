@@ -163,6 +163,8 @@ impl World {
                 mac: pod.mac,
                 host_mac: pod.host_mac,
                 netns_cookie: 0,
+                netns_id: abi::NO_NETNS_ID,
+                pad: 0,
             };
             maps.endpoints.set(&ip.into(), &endpoint)?;
         }

@@ -2,6 +2,7 @@
 //! Client, node and backend on wires, and a pod of the node.
 
 use culvert::abi::{Endpoint, OWNED_NODEPORT, ServiceKind, Settings, Uplink};
+use culvert::datapath::netlink::peer_netns_id;
 use culvert::datapath::sysctl;
 use nix::net::if_::if_nametoindex;
 
@@ -66,8 +67,15 @@ impl Trio {
             objects.serve(Frontend::node_port_v4(service.node_port, TCP), &backends);
         }
         objects.own("10.50.0.1", OWNED_NODEPORT);
-        let endpoint =
-            Endpoint { ifindex: index("lxc1"), mac: POD_MAC, host_mac: HOST_MAC, netns_cookie: 0 };
+        let pod = index("lxc1");
+        let endpoint = Endpoint {
+            ifindex: pod,
+            mac: POD_MAC,
+            host_mac: HOST_MAC,
+            netns_cookie: 0,
+            netns_id: trio.node.run(|| peer_netns_id(pod).unwrap()),
+            pad: 0,
+        };
         maps.endpoints.set(&address(POD), &endpoint).unwrap();
         for (device, own) in [("eth0", "10.50.0.1"), ("eth1", "10.60.0.1")] {
             let uplink = Uplink {

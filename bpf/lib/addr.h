@@ -53,6 +53,22 @@ static __always_inline bool addr_is_link_local(const struct addr *addr)
 	return (addr->w[0] & bpf_htonl(0xffc00000)) == bpf_htonl(0xfe800000);
 }
 
+/*
+ * Whether no packet that a router forwards may come from @addr: "this" network, loopback, multicast
+ * and the limited broadcast (RFC 1122 section 3.2.1.3); the unspecified, loopback, link-local and
+ * multicast addresses (RFC 4291 section 2.5 to 2.7).
+ */
+static __always_inline bool addr_is_martian(const struct addr *addr)
+{
+	const __u32 first = bpf_ntohl(addr->w[0]);
+	const __u32 last = bpf_ntohl(addr->w[3]);
+
+	if (addr_is_v4(addr))
+		return last >> 24 == 0 || last >> 24 == 127 || last >> 28 == 14 || !~last;
+	return first >> 24 == 0xff || addr_is_link_local(addr) ||
+	       (!addr->d[0] && !addr->w[2] && last <= 1);
+}
+
 static __always_inline bool addr_is_zero(const struct addr *addr)
 {
 	return !(addr->d[0] | addr->d[1]);

@@ -154,6 +154,8 @@ static __always_inline int choose_way(CTX *ctx, struct scratch *scratch,
 	struct flow_plan *plan = &scratch->plan;
 	const struct uplink *uplink;
 
+	if (packet->key.zone == ZONE_WIRE && addr_is_martian(&packet->key.saddr))
+		return DROP_SPOOFED;
 	*plan = (struct flow_plan){
 		.saddr = packet->key.saddr,
 		.daddr = backend->addr,

@@ -63,7 +63,7 @@ static __always_inline bool dsr_came_before(struct scratch *scratch, __be16 clie
  * Makes way for scratch->packet, dispatched from scratch->mark. Returns 0, one of the numbers
  * above, or the drop reason.
  */
-static __always_inline int dsr_make_way(struct scratch *scratch, __u32 now)
+static __always_inline int dsr_make_way(struct __sk_buff *skb, struct scratch *scratch, __u32 now)
 {
 	const struct packet *packet = &scratch->packet;
 	struct flow *reply = flow_find(&scratch->reverse_key, now);
@@ -89,6 +89,8 @@ static __always_inline int dsr_make_way(struct scratch *scratch, __u32 now)
 		 */
 		if (reply && !flow_closing(reply))
 			return packet->key.proto == IPPROTO_TCP ? DROP_DSR_CONFLICT : DSR_ASIDE;
+		if (!reply && speaks_already(skb, SPEAKS_POD))
+			return DROP_DSR_CONFLICT;
 	}
 	if (reply)
 		flow_close(&scratch->reverse_key, reply);
@@ -155,7 +157,7 @@ __noinline int dsr_open(struct __sk_buff *skb)
 		.proto = packet->key.proto,
 		.zone = endpoint ? ZONE_POD : ZONE_HOST,
 	};
-	way = dsr_make_way(scratch, now);
+	way = dsr_make_way(skb, scratch, now);
 	if (way == DSR_OPEN)
 		return 0;
 	if (way == DSR_AGAIN)

@@ -39,6 +39,22 @@ full:
 }
 
 /*
+ * The entry under @key. A live one goes before one that has expired: what is left of a connection
+ * in flows must not hide the half-open one that has its tuple now.
+ */
+static __always_inline struct flow *flow_any(const struct flow_key *key, __u32 now)
+{
+	struct flow *flow = bpf_map_lookup_elem(&flows, key), *half;
+
+	if (flow && !flow_expired(flow, key->proto, now))
+		return flow;
+	half = bpf_map_lookup_elem(&flows_new, key);
+	if (half && (!flow || !flow_expired(half, key->proto, now)))
+		return half;
+	return flow;
+}
+
+/*
  * The once-a-tick visit and every SYN, FIN and RST: tells the partner, and puts it back where an
  * LRU eviction or an agent took it. Returns false when another flow owns the partner's key by now:
  * then this one must not be used any more.
@@ -53,9 +69,7 @@ static __noinline bool flow_touch_partner(const struct flow_key *key, struct flo
 	if (!scratch)
 		return true;
 	flow_partner_key(key, flow, &partner);
-	other = bpf_map_lookup_elem(&flows, &partner);
-	if (!other)
-		other = bpf_map_lookup_elem(&flows_new, &partner);
+	other = flow_any(&partner, now);
 	if (other && flow_pairs(key, other)) {
 		other->tcp_peer |= flow->tcp_own;
 		if ((flow->flags & FLOW_REPLY) || flow->replied)
@@ -101,8 +115,14 @@ static __noinline bool flow_touch_partner(const struct flow_key *key, struct flo
 		scratch->reverse.addr_diff = ~flow->addr_diff;
 		scratch->reverse.port_diff = ~flow->port_diff;
 	}
-	if (flow->flags & FLOW_NEW)
+	/* What has expired under its key would refuse it. */
+	if (flow->flags & FLOW_NEW) {
+		if (other)
+			bpf_map_delete_elem(&flows_new, &partner);
 		return map_update(&flows_new, &partner, &scratch->reverse, BPF_NOEXIST) != -EEXIST;
+	}
+	if (other)
+		bpf_map_delete_elem(&flows, &partner);
 	return map_update(&flows, &partner, &scratch->reverse, BPF_NOEXIST) != -EEXIST;
 }
 

@@ -31,7 +31,7 @@ enum outcome {
 
 	DROP_FIRST = 16,
 	DROP_MALFORMED = 16, /* headers cut short or contradicting each other */
-	DROP_SPOOFED = 17,   /* a pod's packet with a source that is not the pod's */
+	DROP_SPOOFED = 17,   /* a source that its sender cannot have */
 	DROP_NO_LOCAL = 18,  /* traffic policy Local, and no endpoint on this node */
 	DROP_NO_BACKEND =
 		19, /* the chosen slot was empty twice: the table changed under the packet */

@@ -48,6 +48,7 @@ struct scratch {
 	struct flow_key reverse_key;
 	struct dsr_mark mark;
 	struct icmp_quote quote;
+	struct bpf_sock_tuple tuple;
 };
 
 struct {

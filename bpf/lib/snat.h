@@ -10,6 +10,7 @@
 
 #include "flow_table.h"
 #include "rewrite.h"
+#include "speaks.h"
 
 #define SNAT_TRIES 32
 
@@ -19,39 +20,6 @@ static __always_inline bool snat_port_allowed(__u16 port)
 	if (port < CONFIG.snat_port_min || port > CONFIG.snat_port_max)
 		return false;
 	return port < CONFIG.nodeport_min || port > CONFIG.nodeport_max;
-}
-
-/* Whether a socket of the host's own already speaks under the answer's tuple @reverse. */
-static __always_inline bool snat_host_uses(CTX *ctx, const struct flow_key *reverse)
-{
-	struct bpf_sock_tuple tuple = {};
-	struct bpf_sock *sk;
-	__u32 len;
-
-	if (addr_is_v4(&reverse->saddr)) {
-		tuple.ipv4.saddr = reverse->saddr.w[3];
-		tuple.ipv4.daddr = reverse->daddr.w[3];
-		tuple.ipv4.sport = reverse->sport;
-		tuple.ipv4.dport = reverse->dport;
-		len = sizeof(tuple.ipv4);
-	} else {
-		__builtin_memcpy(tuple.ipv6.saddr, &reverse->saddr, sizeof(tuple.ipv6.saddr));
-		__builtin_memcpy(tuple.ipv6.daddr, &reverse->daddr, sizeof(tuple.ipv6.daddr));
-		tuple.ipv6.sport = reverse->sport;
-		tuple.ipv6.dport = reverse->dport;
-		len = sizeof(tuple.ipv6);
-	}
-
-	if (reverse->proto == IPPROTO_TCP)
-		sk = bpf_skc_lookup_tcp(ctx, &tuple, len, BPF_F_CURRENT_NETNS, 0);
-	else if (reverse->proto == IPPROTO_UDP)
-		sk = bpf_sk_lookup_udp(ctx, &tuple, len, BPF_F_CURRENT_NETNS, 0);
-	else
-		return false;
-	if (!sk)
-		return false;
-	bpf_sk_release(sk);
-	return true;
 }
 
 /*
@@ -64,7 +32,7 @@ __noinline int snat_try(CTX *ctx)
 
 	if (!scratch)
 		return -ENOENT;
-	if (scratch->plan.own_address && snat_host_uses(ctx, &scratch->reverse_key))
+	if (speaks_already(ctx, scratch->plan.own_address ? SPEAKS_HOST : SPEAKS_POD))
 		return -EEXIST;
 	rewrite_prepare(&scratch->reverse_key, &scratch->reverse);
 	return flow_claim(&scratch->reverse_key, &scratch->reverse, clock_ticks());

@@ -142,7 +142,7 @@ fn endpoint(maps: &Maps, output: Output) -> Result<ExitCode> {
 
 fn draw_endpoints(rows: &[EndpointRow]) -> String {
     table::draw(
-        ["ADDRESS", "IFINDEX", "MAC", "HOST MAC", "NETNS COOKIE"],
+        ["ADDRESS", "IFINDEX", "MAC", "HOST MAC", "NETNS COOKIE", "NETNS ID"],
         rows.iter().map(|row| {
             [
                 row.address.clone(),
@@ -150,6 +150,7 @@ fn draw_endpoints(rows: &[EndpointRow]) -> String {
                 row.mac.clone(),
                 row.host_mac.clone(),
                 row.netns_cookie.to_string(),
+                row.netns_id.to_string(),
             ]
         }),
     )

@@ -22,6 +22,7 @@ mod cleanup;
 mod clsact;
 mod list;
 mod name;
+mod swap;
 mod xdp;
 
 pub use cleanup::{Removed, cleanup};

@@ -53,6 +53,9 @@ pub enum Error {
 
     #[error(transparent)]
     Map(#[from] map::Error),
+
+    #[error(transparent)]
+    Attach(#[from] super::attach::Error),
 }
 
 impl Error {

@@ -16,12 +16,14 @@ use crate::abi::{Addr, Owned};
 mod devices;
 mod geneve;
 mod message;
+mod namespace;
 mod routes;
 mod state;
 mod watch;
 
 pub use devices::DevicePattern;
 pub use geneve::{DEVICE as GENEVE_DEVICE, Geneve};
+pub use namespace::peer_netns_id;
 pub use routes::{PROTOCOL, Route, Routes};
 pub use watch::watch;
 

@@ -174,7 +174,9 @@ impl Judge {
         }
         if self.knows(proto, old, new) {
             let tells = self.dispatch != Dispatch::Ipip || before.fragment || how == How::Told;
-            let direct = entry == Entry::FromNetdev && self.is_direct(proto, old, new);
+            // The node's own packets go as they are, and another's under its name like them.
+            let direct =
+                entry == Entry::FromNetdev && self.is_direct(proto, old, new) && !ours(old.0.ip());
             let why = "sent to a backend that does not know for whom it answers";
             return if tells || !direct { Ok(()) } else { Err(why.to_owned()) };
         }
@@ -205,6 +207,9 @@ impl Judge {
             .frontends
             .get(&(old.1, proto))
             .ok_or_else(|| format!("{} is no service", old.1))?;
+        if entry == Entry::FromNetdev && is_martian(old.0.ip()) {
+            return Err("a source that nobody can have was served".to_owned());
+        }
         if served.cluster_ip && entry != Entry::FromContainer {
             return Err("a cluster IP was served to the outside".to_owned());
         }
@@ -253,6 +258,21 @@ impl Judge {
     pub(super) fn note(&mut self, proto: u8, old: Ends, new: Ends) {
         self.known.entry((proto, old)).or_default().insert(new);
         self.addresses.insert((proto, [old.0.ip(), old.1.ip(), new.0.ip(), new.1.ip()]));
+    }
+}
+
+/// Sources that no packet from the network may have.
+fn is_martian(source: IpAddr) -> bool {
+    match source {
+        IpAddr::V4(v4) => {
+            v4.octets()[0] == 0 || v4.is_loopback() || v4.is_multicast() || v4.is_broadcast()
+        }
+        IpAddr::V6(v6) => {
+            v6.is_unspecified()
+                || v6.is_loopback()
+                || v6.is_multicast()
+                || v6.is_unicast_link_local()
+        }
     }
 }
 

@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Loading, pinning and maps.
 
+use std::collections::BTreeSet;
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 
 use culvert::abi::{Addr, Flow, FlowKey, Owned};
 use culvert::datapath::map::{self, Cursor};
-use culvert::datapath::{Datapath, LoadError, Maps};
+use culvert::datapath::{Datapath, LoadError, Maps, Mechanism, XdpMode};
+use libbpf_rs::{Link, Program};
+use nix::net::if_::if_nametoindex;
 use zerocopy::FromZeros as _;
 
+use crate::support::netns::NetNs;
 use crate::support::pins::PinRoot;
 
 #[test]
@@ -91,6 +96,48 @@ fn flows_that_open_during_a_swap_come_along() {
     open_during(2, &mut || second.carry_over().unwrap());
     open_during(3, &mut || second.carry_over().unwrap());
     open_during(4, &mut || second.settle().unwrap());
+}
+
+/// A connection must not meet the old maps in one direction and the new ones in the other.
+#[test]
+fn all_devices_go_over_to_replaced_maps_at_once() {
+    let (root, node) = (PinRoot::new(), NetNs::new());
+    node.ip("link add pod0 type veth peer name uplink0");
+    let index = |name| node.run(|| if_nametoindex(name)).unwrap();
+    let first = Datapath::open(root.options()).unwrap();
+    node.run(|| {
+        first.attach_pod(index("pod0"), "pod0").unwrap();
+        first.attach_uplink(index("uplink0"), "uplink0").unwrap();
+        first.attach_xdp(index("uplink0"), "uplink0", XdpMode::Native).unwrap();
+    });
+    let mut programs = vec!["xdp_entry"];
+    if first.mechanism() == Mechanism::Tcx {
+        programs.extend(["from_container", "to_container", "from_netdev", "to_netdev"]);
+    }
+    let attached = |datapath: &Datapath| {
+        let ids = programs.iter().map(|name| {
+            let program = datapath.program(name).unwrap();
+            Program::id_from_fd(program.as_fd()).unwrap()
+        });
+        let links = std::fs::read_dir(root.path().join("links")).unwrap();
+        let links = links.map(|link| Link::open(link.unwrap().path()).unwrap());
+        let linked: BTreeSet<u32> = links.map(|link| link.info().unwrap().prog_id).collect();
+        assert_eq!(linked.len(), programs.len());
+        linked == ids.collect()
+    };
+    assert!(attached(&first));
+
+    // Over the same maps they follow one by one, each when what it needs is written.
+    let second = Datapath::open(root.options()).unwrap();
+    second.catch_up().unwrap();
+    assert!(attached(&first));
+
+    let mut options = root.options();
+    options.map_sizes.insert("flows".to_owned(), 8192);
+    let third = Datapath::open(options).unwrap();
+    assert!(attached(&first), "not before the maps are caught up with");
+    third.catch_up().unwrap();
+    assert!(attached(&third));
 }
 
 #[test]

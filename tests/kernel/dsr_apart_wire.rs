@@ -72,7 +72,7 @@ fn twins(wires: &Wires, family: Family, dispatch: DsrDispatch) {
 }
 
 /// A connection from a port that another one may have too.
-fn connect(from: SocketAddr, to: SocketAddr) -> TcpStream {
+pub(super) fn connect(from: SocketAddr, to: SocketAddr) -> TcpStream {
     let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let fd = socket::socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
     socket::setsockopt(&fd, socket::sockopt::ReuseAddr, &true).unwrap();

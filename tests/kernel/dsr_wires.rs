@@ -9,6 +9,7 @@ use culvert::abi::{
     ServiceKind, Settings, Uplink, XdpDevice,
 };
 use culvert::datapath::XdpMode;
+use culvert::datapath::netlink::peer_netns_id;
 use ipnet::IpNet;
 use nix::net::if_::if_nametoindex;
 
@@ -156,6 +157,8 @@ impl Wires {
             mac: mac(&self.pod, "eth0"),
             host_mac: mac(&self.end, "lxc1"),
             netns_cookie: 0,
+            netns_id: self.end.run(|| peer_netns_id(ifindex).unwrap()),
+            pad: 0,
         };
         for family in FAMILIES {
             self.end_objects.maps().endpoints.set(&ip(family.pod), &endpoint).unwrap();

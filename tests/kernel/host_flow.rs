@@ -3,13 +3,11 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use culvert::abi::{Endpoint, Outcome, Zone};
+use culvert::abi::{Outcome, Zone};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, socket};
 
 use super::host::{flows, node_port, request};
-use crate::support::node::{
-    FAMILIES, HOST_MAC, Node, POD_MAC, TC_DROP, TC_NEXT, TC_REDIRECT, V4, ip,
-};
+use crate::support::node::{FAMILIES, Node, TC_DROP, TC_NEXT, TC_REDIRECT, V4, endpoint, ip};
 use crate::support::objects::{TCP, UDP};
 use crate::support::packet::{ACK, Packet, RST, SYN, tcp};
 
@@ -143,9 +141,7 @@ fn a_pod_that_was_made_anew_under_its_address_answers() {
     let node = Node::new();
     let _service = node.objects.serve(node_port(V4, TCP), &[&V4.at(V4.pod, 8080)]);
     let sent = node.wire_ok(&request(V4, TCP));
-    let endpoint =
-        Endpoint { ifindex: node.other_pod, mac: POD_MAC, host_mac: HOST_MAC, netns_cookie: 0 };
-    node.objects.maps().endpoints.set(&ip(V4.pod), &endpoint).unwrap();
+    node.objects.maps().endpoints.set(&ip(V4.pod), &endpoint(node.other_pod)).unwrap();
     let answer = sent.answer(RST | ACK).bytes();
     assert_eq!(node.raw("from_container", node.other_pod, &answer).0, TC_REDIRECT);
     assert_eq!(node.raw("from_container", node.pod, &answer).0, TC_DROP);

@@ -4,7 +4,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use culvert::abi::{self, Endpoint, OWNED_NODEPORT, Outcome, Settings, Uplink};
+use culvert::abi::{self, Endpoint, NO_NETNS_ID, OWNED_NODEPORT, Outcome, Settings, Uplink};
 use culvert::datapath::Options;
 use libbpf_rs::ProgramInput;
 use nix::net::if_::if_nametoindex;
@@ -67,6 +67,18 @@ pub const POD_MAC: [u8; 6] = [2, 0, 0, 0, 1, 5];
 pub const HOST_MAC: [u8; 6] = [2, 0, 0, 0, 9, 9];
 pub const ROUTER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0xfe];
 
+/// A pod's entry, of which only the packets show anything.
+pub fn endpoint(ifindex: u32) -> Endpoint {
+    Endpoint {
+        ifindex,
+        mac: POD_MAC,
+        host_mac: HOST_MAC,
+        netns_cookie: 0,
+        netns_id: NO_NETNS_ID,
+        pad: 0,
+    }
+}
+
 pub struct Node {
     pub ns: NetNs,
     pub objects: Objects,
@@ -116,9 +128,7 @@ impl Node {
         for family in FAMILIES {
             self.objects.own(family.node, OWNED_NODEPORT);
             for (address, ifindex) in [(family.pod, self.pod), (family.other_pod, self.other_pod)] {
-                let endpoint =
-                    Endpoint { ifindex, mac: POD_MAC, host_mac: HOST_MAC, netns_cookie: 0 };
-                maps.endpoints.set(&ip(address), &endpoint).unwrap();
+                maps.endpoints.set(&ip(address), &endpoint(ifindex)).unwrap();
             }
         }
         let uplink = Uplink {

@@ -12,7 +12,7 @@ use nix::net::if_::if_nametoindex;
 use super::{Kernel, PodDevice};
 use crate::abi::{self, Addr};
 use crate::cni::netns;
-use crate::datapath::{Datapath, host};
+use crate::datapath::{Datapath, host, netlink};
 
 impl Datapath {
     /// Socket hooks know a pod by its namespace's cookie, and are to know its addresses.
@@ -93,6 +93,13 @@ impl Kernel for Datapath {
         cookie.unwrap_or_else(|cause| {
             tracing::debug!(path = %path.display(), %cause, "no cookie of the pod's namespace");
             0
+        })
+    }
+
+    fn netns_id(&self, ifindex: u32) -> i32 {
+        netlink::peer_netns_id(ifindex).unwrap_or_else(|cause| {
+            tracing::debug!(ifindex, %cause, "no identifier of the pod's namespace");
+            abi::NO_NETNS_ID
         })
     }
 }

@@ -20,6 +20,13 @@ pub struct Endpoint {
     pub add: Add,
     /// 0 when unknown.
     pub netns_cookie: u64,
+    /// As in [`abi::Endpoint`]. Asked of the kernel by each agent.
+    #[serde(skip, default = "no_netns_id")]
+    pub netns_id: i32,
+}
+
+fn no_netns_id() -> i32 {
+    abi::NO_NETNS_ID
 }
 
 impl Endpoint {
@@ -30,6 +37,8 @@ impl Endpoint {
             mac: self.mac,
             host_mac: self.host_mac,
             netns_cookie: self.netns_cookie,
+            netns_id: self.netns_id,
+            pad: 0,
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::dsr_path::{ask, connect};
 use super::stage::{EXTERNAL_IPS_INSIDE, SHARED, Stage, ip};
 use crate::client::Outcome;
 use crate::lab::cluster::node_ip;
@@ -139,6 +140,33 @@ fn one_client_port_reaches_one_backend_through_two_addresses() {
                 .unwrap_or_else(|e| panic!("{to}: {e}"));
             assert_eq!(from, to, "the answer comes from whom was asked");
             assert!(buffer[..length].starts_with(b"far "));
+        }
+    }
+}
+
+/// A connection to a pod has no flow on its node: the pod's own sockets tell of it.
+#[test]
+fn one_client_port_reaches_one_backend_directly_and_through_its_node() {
+    let stage = &*SHARED;
+    let node_port = 30046;
+    let service = Service {
+        name: "beside",
+        kind: "NodePort",
+        number: 46,
+        node_port: Some(node_port),
+        ..Service::default()
+    };
+    stage.serve(&service, &[&stage.web]);
+    // This process is in no pod's cgroup: no socket hook translates what it asks.
+    let open = |to| stage.lab.node(2).place.netns.run(|| connect(to, 23456));
+    for v6 in [false, true] {
+        let through = SocketAddr::new(node_ip(1, v6), node_port);
+        let mut both = [SocketAddr::new(stage.web.ip(v6).unwrap(), 8080), through].map(open);
+        for question in ["first", "second"] {
+            for stream in &mut both {
+                let answer = ask(stream, question).unwrap();
+                assert!(answer.starts_with("web ") && answer.ends_with(question), "{answer}");
+            }
         }
     }
 }

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+//! All devices at once, where programs go over to other maps.
+
+use std::fs;
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use libbpf_rs::ProgramMut;
+
+use super::{Datapath, Error, XDP, name};
+use crate::datapath::pins;
+use crate::datapath::sys::{self, LinkTarget};
+
+impl Datapath {
+    /// Puts the loaded programs under all live links on devices that an earlier agent has pinned. A
+    /// connection whose two directions met different maps would be answered untranslated, so nothing
+    /// but the swaps themselves comes between the first and the last.
+    ///
+    /// Filters of clsact (below Linux 6.6) are not pinned: they are swapped device by device, when
+    /// these are attached. So is what fails here, and the failure told there.
+    ///
+    /// # Errors
+    /// The directory of pins cannot be read.
+    pub(in crate::datapath) fn swap_attached(&self) -> Result<(), Error> {
+        let dir = pins::links_dir(&self.options.root);
+        let failed = |source| Error::List { path: dir.clone(), source };
+        let mut swaps: Vec<(OwnedFd, ProgramMut<'_>)> = Vec::new();
+        for entry in fs::read_dir(&dir).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let Some(pin) = name::parse(&entry.file_name().to_string_lossy()) else { continue };
+            let Ok(link) = sys::obj_get(&entry.path()) else { continue };
+            let on_device = sys::link_info(link.as_fd()).is_ok_and(|(target, _)| match target {
+                LinkTarget::Tcx(ifindex) | LinkTarget::Xdp(ifindex) => ifindex != 0,
+                LinkTarget::Cgroup(_) | LinkTarget::Other => false,
+            });
+            if let Some(program) = self.program(&pin.program).filter(|_| on_device) {
+                swaps.push((link, program));
+            }
+        }
+        // A driver may take its time, so it does not stand between the others.
+        swaps.sort_by_key(|(_, program)| program.name() == XDP);
+        for (link, program) in &swaps {
+            if let Err(error) = sys::link_update(link.as_fd(), program.as_fd()) {
+                tracing::debug!(program = ?program.name(), %error, "not swapped yet");
+            }
+        }
+        Ok(())
+    }
+}
