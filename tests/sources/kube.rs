@@ -5,7 +5,7 @@ use std::fs;
 use std::time::Duration;
 
 use culvert::k8s::kube::Options;
-use culvert::model::Kind;
+use culvert::model::{Kind, SourceStatus};
 
 use super::objects::{follow, node, options, pod, port, service, slice};
 use crate::support::apiserver::{ApiServer, Resource};
@@ -165,6 +165,27 @@ async fn after_an_expired_watch_what_vanished_is_removed() {
     server.come_back().await;
     listener.until("the new list", |w| w.names(Kind::Service) == "shop/a shop/c shop/d").await;
     assert!(listener.world.log.contains(&"listed 3 Service".to_owned()));
+}
+
+/// The pause after a failure doubles; one that was long is not waited for once the server answers.
+#[tokio::test]
+async fn after_an_outage_an_expired_watch_does_not_wait_as_if_it_went_on() {
+    let mut server = ApiServer::start().await;
+    server.set(service("web", 80));
+    let mut listener = follow(options(&server));
+    listener.until("all kinds", |world| world.listed.len() == 4).await;
+    server.go_away().await;
+    // Three attempts fail in this time, and the pause after the fourth is 6.4 s.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    server.set(service("web", 81));
+    server.expire_history();
+    server.come_back().await;
+    let expired = |status: &SourceStatus| {
+        status.troubles.get(&(Kind::Service, "expired")).copied().unwrap_or(0) > 0
+    };
+    listener.until_status("the expiry", expired).await;
+    let caught_up = listener.until("the new list", |world| port(world, "web") == Some(81));
+    tokio::time::timeout(Duration::from_secs(5), caught_up).await.expect("it is listed at once");
 }
 
 #[tokio::test]

@@ -25,6 +25,9 @@ enum Next {
     Stop,
     /// The server does not stream lists.
     Pages,
+    /// The server no longer has the changes since the last one that came. It is there, so however
+    /// long it was away before, it is asked again soon.
+    Relist,
     /// The server does not accept who we say we are; the token may have been replaced.
     Reconnect,
 }
@@ -50,12 +53,13 @@ pub(super) async fn reflect<K>(
         match next {
             Next::Stop => return,
             Next::Pages => config.initial_list_strategy = InitialListStrategy::ListWatch,
-            Next::Reconnect => {
-                transport.forget().await;
-                tokio::select! {
-                    () = tokio::time::sleep(pause.next().unwrap_or(options.answer_timeout)) => {}
-                    () = tx.closed() => return,
-                }
+            Next::Relist => {}
+            Next::Reconnect => transport.forget().await,
+        }
+        if matches!(next, Next::Relist | Next::Reconnect) {
+            tokio::select! {
+                () = tokio::time::sleep(pause.next().unwrap_or(options.answer_timeout)) => {}
+                () = tx.closed() => return,
             }
         }
     }
@@ -115,6 +119,7 @@ where
                 match trouble {
                     Trouble::Expired => {
                         tracing::debug!(kind = K::KIND.name(), "the watch expired, listing again");
+                        return Next::Relist;
                     }
                     Trouble::NoStreams if streamed && listing => return Next::Pages,
                     Trouble::NoStreams => board.link(K::KIND, Link::Down(away(&error))),
@@ -131,7 +136,7 @@ where
 }
 
 enum Trouble {
-    /// 410: the watch fell too far behind; the watcher lists again by itself.
+    /// 410: the watch fell too far behind.
     Expired,
     /// The server knows no streamed lists: 422 (gate off) or 400.
     NoStreams,
