@@ -19,8 +19,8 @@ pub use addr::Addr;
 pub use affinity::{Affinity, AffinityKey, Client, SourceRange, SourceRangeKey};
 pub use config::{Config, DsrDispatch, Settings, TICK_NANOS, ticks};
 pub use endpoint::{
-    Endpoint, NO_NETNS_ID, OWNED_LOOPBACK, OWNED_NODEPORT, Owned, Uplink, VIP_CLUSTER_IP,
-    VIP_EXTERNAL, VIP_FOREIGN, Vip, XdpDevice, XdpVlanKey,
+    Endpoint, OWNED_LOOPBACK, OWNED_NODEPORT, Owned, Uplink, VIP_CLUSTER_IP, VIP_EXTERNAL,
+    VIP_FOREIGN, Vip, XdpDevice, XdpVlanKey,
 };
 pub use event::{EVENT_DROP, EVENT_TRACE, Event};
 pub use flow::{Flow, FlowKey, FlowKind, Zone, flow_flag, flow_tcp};

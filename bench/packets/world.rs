@@ -163,7 +163,7 @@ impl World {
                 mac: pod.mac,
                 host_mac: pod.host_mac,
                 netns_cookie: 0,
-                netns_id: abi::NO_NETNS_ID,
+                netns_number: 0,
                 pad: 0,
             };
             maps.endpoints.set(&ip.into(), &endpoint)?;

@@ -2,7 +2,7 @@
 //! Client, node and backend on wires, and a pod of the node.
 
 use culvert::abi::{Endpoint, OWNED_NODEPORT, ServiceKind, Settings, Uplink};
-use culvert::datapath::netlink::peer_netns_id;
+use culvert::datapath::netlink::peer_netns_number;
 use culvert::datapath::sysctl;
 use nix::net::if_::if_nametoindex;
 
@@ -73,7 +73,7 @@ impl Trio {
             mac: POD_MAC,
             host_mac: HOST_MAC,
             netns_cookie: 0,
-            netns_id: trio.node.run(|| peer_netns_id(pod).unwrap()),
+            netns_number: trio.node.run(|| peer_netns_number(pod).unwrap()),
             pad: 0,
         };
         maps.endpoints.set(&address(POD), &endpoint).unwrap();

@@ -11,7 +11,7 @@ struct endpoint {
 	__u8 mac[ETH_ALEN];	 /* of the pod */
 	__u8 host_mac[ETH_ALEN]; /* of the host side, the pod's gateway */
 	__u64 netns_cookie;	 /* SO_NETNS_COOKIE of the pod, 0 when unknown */
-	__s32 netns_id;		 /* of the pod's namespace in this one, negative when unknown */
+	__u32 netns_number;	 /* of the pod's namespace in this one, plus 1; 0 when unknown */
 	__u32 pad;
 };
 _Static_assert(sizeof(struct endpoint) == 32, "endpoint is map ABI");

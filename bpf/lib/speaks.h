@@ -68,9 +68,9 @@ __noinline int speaks_already(CTX *ctx, __u32 whose)
 			return false;
 		if (reverse->zone != ZONE_HOST) {
 			endpoint = endpoint_lookup(answer ? &reverse->saddr : &reverse->daddr);
-			if (!endpoint || endpoint->netns_id < 0)
+			if (!endpoint || !endpoint->netns_number)
 				return false;
-			netns = endpoint->netns_id;
+			netns = endpoint->netns_number - 1;
 		}
 	}
 

@@ -17,13 +17,10 @@ pub struct Endpoint {
     pub host_mac: [u8; 6],
     /// `SO_NETNS_COOKIE` of the pod, 0 when unknown.
     pub netns_cookie: u64,
-    /// What this node's namespace calls the pod's (`link-netnsid` of `ip link`), [`NO_NETNS_ID`] when unknown.
-    pub netns_id: i32,
+    /// What this node's namespace calls the pod's (`link-netnsid` of `ip link`) plus 1, 0 when unknown.
+    pub netns_number: u32,
     pub pad: u32,
 }
-
-/// Of [`Endpoint::netns_id`].
-pub const NO_NETNS_ID: i32 = -1;
 
 /// NodePorts are served on this address.
 pub const OWNED_NODEPORT: u32 = 1 << 0;
@@ -90,7 +87,7 @@ pub struct Vip {
     pub pad: u32,
 }
 
-same_layout!(Endpoint, types::endpoint, [ifindex, mac, host_mac, netns_cookie, netns_id, pad]);
+same_layout!(Endpoint, types::endpoint, [ifindex, mac, host_mac, netns_cookie, netns_number, pad]);
 same_layout!(Owned, types::owned, [ifindex, flags]);
 same_layout!(XdpDevice, types::xdp_device, [mac, pad]);
 same_layout!(XdpVlanKey, types::xdp_vlan_key, [parent, outer, inner]);

@@ -189,8 +189,8 @@ impl Endpoints {
             return Err(Error::new(code::TRY_AGAIN, msg));
         }
         let netns_cookie = kernel.netns_cookie(&add.netns);
-        let netns_id = kernel.netns_id(add.ifindex);
-        let endpoint = Endpoint { add, netns_cookie, netns_id };
+        let netns_number = kernel.netns_number(add.ifindex);
+        let endpoint = Endpoint { add, netns_cookie, netns_number };
         let installed = self.store.write(&endpoint).map_err(|cause| {
             Error::new(code::IO, "cannot write the pod down").because(chain(&cause))
         });

@@ -150,7 +150,7 @@ fn draw_endpoints(rows: &[EndpointRow]) -> String {
                 row.mac.clone(),
                 row.host_mac.clone(),
                 row.netns_cookie.to_string(),
-                row.netns_id.to_string(),
+                row.netns_id.map_or("-".to_owned(), |id| id.to_string()),
             ]
         }),
     )

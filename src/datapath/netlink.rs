@@ -23,7 +23,7 @@ mod watch;
 
 pub use devices::DevicePattern;
 pub use geneve::{DEVICE as GENEVE_DEVICE, Geneve};
-pub use namespace::peer_netns_id;
+pub use namespace::peer_netns_number;
 pub use routes::{PROTOCOL, Route, Routes};
 pub use watch::watch;
 

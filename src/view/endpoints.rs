@@ -16,8 +16,8 @@ pub struct EndpointRow {
     pub host_mac: String,
     /// 0 when unknown.
     pub netns_cookie: u64,
-    /// What this node calls the pod's network namespace; negative when unknown.
-    pub netns_id: i32,
+    /// What this node calls the pod's network namespace.
+    pub netns_id: Option<u32>,
 }
 
 /// Sorted by address.
@@ -29,7 +29,7 @@ pub fn endpoint_rows(mut endpoints: Vec<(Addr, Endpoint)>) -> Vec<EndpointRow> {
         mac: mac(endpoint.mac),
         host_mac: mac(endpoint.host_mac),
         netns_cookie: endpoint.netns_cookie,
-        netns_id: endpoint.netns_id,
+        netns_id: endpoint.netns_number.checked_sub(1),
     };
     endpoints.into_iter().map(row).collect()
 }

@@ -9,7 +9,7 @@ use culvert::abi::{
     ServiceKind, Settings, Uplink, XdpDevice,
 };
 use culvert::datapath::XdpMode;
-use culvert::datapath::netlink::peer_netns_id;
+use culvert::datapath::netlink::peer_netns_number;
 use ipnet::IpNet;
 use nix::net::if_::if_nametoindex;
 
@@ -157,7 +157,7 @@ impl Wires {
             mac: mac(&self.pod, "eth0"),
             host_mac: mac(&self.end, "lxc1"),
             netns_cookie: 0,
-            netns_id: self.end.run(|| peer_netns_id(ifindex).unwrap()),
+            netns_number: self.end.run(|| peer_netns_number(ifindex).unwrap()),
             pad: 0,
         };
         for family in FAMILIES {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use culvert::abi::{Endpoint, OWNED_NODEPORT, Settings, Uplink, VIP_CLUSTER_IP, VIP_FOREIGN};
 use culvert::datapath::Datapath;
-use culvert::datapath::netlink::peer_netns_id;
+use culvert::datapath::netlink::peer_netns_number;
 use nix::net::if_::if_nametoindex;
 
 use crate::support::interrupt::uninterrupted;
@@ -76,7 +76,7 @@ impl Wires {
             mac: mac(&self.pod, "eth0"),
             host_mac: mac(&self.node, "lxc1"),
             netns_cookie: 0,
-            netns_id: self.node.run(|| peer_netns_id(pod).unwrap()),
+            netns_number: self.node.run(|| peer_netns_number(pod).unwrap()),
             pad: 0,
         };
         for family in FAMILIES {

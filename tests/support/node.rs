@@ -4,7 +4,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use culvert::abi::{self, Endpoint, NO_NETNS_ID, OWNED_NODEPORT, Outcome, Settings, Uplink};
+use culvert::abi::{self, Endpoint, OWNED_NODEPORT, Outcome, Settings, Uplink};
 use culvert::datapath::Options;
 use libbpf_rs::ProgramInput;
 use nix::net::if_::if_nametoindex;
@@ -69,14 +69,7 @@ pub const ROUTER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0xfe];
 
 /// A pod's entry, of which only the packets show anything.
 pub fn endpoint(ifindex: u32) -> Endpoint {
-    Endpoint {
-        ifindex,
-        mac: POD_MAC,
-        host_mac: HOST_MAC,
-        netns_cookie: 0,
-        netns_id: NO_NETNS_ID,
-        pad: 0,
-    }
+    Endpoint { ifindex, mac: POD_MAC, host_mac: HOST_MAC, netns_cookie: 0, netns_number: 0, pad: 0 }
 }
 
 pub struct Node {

@@ -96,10 +96,10 @@ impl Kernel for Datapath {
         })
     }
 
-    fn netns_id(&self, ifindex: u32) -> i32 {
-        netlink::peer_netns_id(ifindex).unwrap_or_else(|cause| {
-            tracing::debug!(ifindex, %cause, "no identifier of the pod's namespace");
-            abi::NO_NETNS_ID
+    fn netns_number(&self, ifindex: u32) -> u32 {
+        netlink::peer_netns_number(ifindex).unwrap_or_else(|cause| {
+            tracing::debug!(ifindex, %cause, "no number of the pod's namespace");
+            0
         })
     }
 }

@@ -55,8 +55,7 @@ pub trait Kernel {
     /// path is not visible to the agent). Then only shared affinity and the like are off.
     fn netns_cookie(&self, path: &Path) -> u64;
 
-    /// What this node calls the namespace that the other end of this device is in;
-    /// [`abi::NO_NETNS_ID`] when it cannot be had. Then connections through services do not keep clear of the
-    /// pod's direct ones.
-    fn netns_id(&self, ifindex: u32) -> i32;
+    /// [`abi::Endpoint::netns_number`] of the device's other end; 0 when it cannot be had. Then
+    /// connections through services do not keep clear of the pod's direct ones.
+    fn netns_number(&self, ifindex: u32) -> u32;
 }

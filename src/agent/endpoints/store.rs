@@ -21,12 +21,8 @@ pub struct Endpoint {
     /// 0 when unknown.
     pub netns_cookie: u64,
     /// As in [`abi::Endpoint`]. Asked of the kernel by each agent.
-    #[serde(skip, default = "no_netns_id")]
-    pub netns_id: i32,
-}
-
-fn no_netns_id() -> i32 {
-    abi::NO_NETNS_ID
+    #[serde(skip)]
+    pub netns_number: u32,
 }
 
 impl Endpoint {
@@ -37,7 +33,7 @@ impl Endpoint {
             mac: self.mac,
             host_mac: self.host_mac,
             netns_cookie: self.netns_cookie,
-            netns_id: self.netns_id,
+            netns_number: self.netns_number,
             pad: 0,
         }
     }

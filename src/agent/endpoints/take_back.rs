@@ -23,7 +23,7 @@ impl Endpoints {
             });
         };
         endpoint.ifindex = ifindex;
-        endpoint.netns_id = kernel.netns_id(ifindex);
+        endpoint.netns_number = kernel.netns_number(ifindex);
         let addresses = endpoint.addresses.clone();
         self.pool.restore(&id, addresses).map_err(|cause| {
             Error::new(code::AGENT, format!("cannot take back pod device `{}`", device.name))

@@ -49,8 +49,8 @@ impl Kernel for Memory {
         Ok(self.entries.get(&ip).copied())
     }
 
-    fn netns_id(&self, ifindex: u32) -> i32 {
-        ifindex as i32 + 1
+    fn netns_number(&self, ifindex: u32) -> u32 {
+        ifindex + 1
     }
 
     fn netns_cookie(&self, _: &Path) -> u64 {

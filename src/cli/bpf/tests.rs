@@ -163,13 +163,14 @@ fn pods_have_a_row_an_address() {
     let mut endpoint = Endpoint::new_zeroed();
     (endpoint.ifindex, endpoint.netns_cookie) = (9, 4096);
     (endpoint.mac, endpoint.host_mac) = ([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 0xfe]);
-    let rows = endpoint_rows(vec![(addr("fd00::5"), endpoint), (addr("10.1.0.5"), endpoint)]);
+    let known = Endpoint { netns_number: 8, ..endpoint };
+    let rows = endpoint_rows(vec![(addr("fd00::5"), endpoint), (addr("10.1.0.5"), known)]);
     assert_eq!(
         draw_endpoints(&rows),
         "\
-ADDRESS    IFINDEX   MAC                 HOST MAC            NETNS COOKIE
-10.1.0.5   9         02:00:00:00:00:01   02:00:00:00:00:fe   4096
-fd00::5    9         02:00:00:00:00:01   02:00:00:00:00:fe   4096
+ADDRESS    IFINDEX   MAC                 HOST MAC            NETNS COOKIE   NETNS ID
+10.1.0.5   9         02:00:00:00:00:01   02:00:00:00:00:fe   4096           7
+fd00::5    9         02:00:00:00:00:01   02:00:00:00:00:fe   4096           -
 "
     );
     assert_eq!(
@@ -180,6 +181,7 @@ fd00::5    9         02:00:00:00:00:01   02:00:00:00:00:fe   4096
             "mac": "02:00:00:00:00:01",
             "hostMac": "02:00:00:00:00:fe",
             "netnsCookie": 4096,
+            "netnsId": 7,
         })
     );
 }

@@ -15,12 +15,12 @@ use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
 const ANSWER_MAX: usize = 32 * 1024;
 
 /// What the calling thread's network namespace calls the one of the other end of a veth device
-/// (`IFLA_LINK_NETNSID`, Linux 4.0). The kernel gives it a number when it is asked for the first time,
-/// and keeps that as long as both exist.
+/// (`IFLA_LINK_NETNSID`, Linux 4.0), plus 1. The kernel gives it a number when it is asked for the first
+/// time, and keeps that as long as both exist.
 ///
 /// # Errors
 /// There is no such device, or its other end is in the same namespace.
-pub fn peer_netns_id(ifindex: u32) -> io::Result<i32> {
+pub fn peer_netns_number(ifindex: u32) -> io::Result<u32> {
     let mut link = LinkMessage::default();
     link.header.index = ifindex;
     let mut request = NetlinkMessage::from(Message::GetLink(link));
@@ -43,10 +43,11 @@ pub fn peer_netns_id(ifindex: u32) -> io::Result<i32> {
     match answer.payload {
         NetlinkPayload::InnerMessage(Message::NewLink(link)) => {
             let id = link.attributes.iter().find_map(|attribute| match attribute {
-                LinkAttribute::LinkNetNsId(id) => Some(*id),
+                LinkAttribute::LinkNetNsId(id) => u32::try_from(*id).ok(),
                 _ => None,
             });
-            id.ok_or_else(|| io::Error::other("its other end is in the same network namespace"))
+            id.map(|id| id + 1)
+                .ok_or_else(|| io::Error::other("its other end is in the same network namespace"))
         }
         NetlinkPayload::Error(error) => Err(error.to_io()),
         other => Err(io::Error::other(format!("netlink answered {other:?}"))),
