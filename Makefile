@@ -22,7 +22,7 @@ ROOT_ONLY = @test "$$(id -u)" -eq 0 || { \
 
 .DEFAULT_GOAL := help
 .PHONY: help build cni check test test-kernel test-lab test-upgrade test-vm bench demo lab-up lab-shell lab-down \
-	helm-check fmt vmlinux docs deps-build deps-test deps-vm deps-vmlinux
+	helm-check fmt vmlinux docs deps-build deps-test deps-lab deps-vm deps-vmlinux
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ deps-build:
 
 deps-test:
 	@scripts/install-deps build test
+
+deps-lab: deps-test
+	@scripts/fetch-promtool
 
 deps-vm:
 	@scripts/install-deps build test vm
@@ -58,7 +61,7 @@ check: deps-build ## Formats, lints, import directions, and the BPF objects for 
 	$(CARGO) test --locked --quiet --test imports
 
 # The VM matrix runs before the other tests: cargo's own result lines close the run.
-test: deps-vm check cni helm-check ## Everything: check, unit, kernel, lab and VM tests (root)
+test: deps-vm deps-lab check cni helm-check ## Everything: check, unit, kernel, lab and VM tests (root)
 	$(ROOT_ONLY)
 	$(CARGO) test --locked --no-run
 	$(MAKE) --no-print-directory test-vm
@@ -68,7 +71,7 @@ test-kernel: deps-test ## One-packet and wire tests against this machine's kerne
 	$(ROOT_ONLY)
 	$(CARGO) test --locked --test kernel
 
-test-lab: deps-test ## The two-node lab (root)
+test-lab: deps-lab ## The two-node lab (root)
 	$(ROOT_ONLY)
 	$(CARGO) test --locked --test lab
 

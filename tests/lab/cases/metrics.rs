@@ -25,7 +25,7 @@ fn promtool_finds_no_fault_with_what_a_live_agent_tells() {
     let mut command = Command::new(promtool);
     command.args(["check", "metrics"]).stdin(Stdio::piped());
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    let mut child = child.expect("promtool; `scripts/install-deps test` brings it");
+    let mut child = child.expect("promtool; `scripts/fetch-promtool` brings it");
     child.stdin.take().unwrap().write_all(page.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     let told = [output.stdout, output.stderr].concat();
