@@ -56,7 +56,7 @@ fn withstands(scene: &Scene, mode: &str) {
     // Two entries each: twenty times what fits.
     assert!(sent > 10 * HALF_OPEN);
     for report in new {
-        assert!(report.answered > 10, "{mode}: {report:?}");
+        assert!(report.answered > 3, "{mode}: {report:?}");
         assert!(report.answered * 100 >= report.sent * NEW_PERCENT, "{mode}: {report:?}");
     }
     intact(established, datagrams);
