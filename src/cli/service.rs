@@ -70,13 +70,13 @@ ID   Frontend                Service Type   Backend
 2    10.96.0.10:53/TCP       ClusterIP      1 => 10.217.0.171:53/TCP (active)
                                             2 => 10.217.0.57:53/TCP (active)
                                             3 => 10.217.0.58:53/TCP (terminating)
-4    10.107.137.30:80/TCP    ClusterIP      1 => 10.217.0.203:80/TCP (active)
+3    10.107.137.30:80/TCP    ClusterIP      1 => 10.217.0.203:80/TCP (active)
 4    0.0.0.0:30202/TCP       NodePort       1 => 10.217.0.203:80/TCP (active)
-4    10.16.29.16:30202/TCP   NodePort       1 => 10.217.0.203:80/TCP (active)
-4    10.217.0.99:30202/TCP   NodePort       1 => 10.217.0.203:80/TCP (active)
-5    [fd00:96::10]:53/TCP    ClusterIP
-6    203.0.113.5:80/TCP      LoadBalancer   1 => 10.217.0.1:80/TCP (active)
-6    203.0.113.5:80/TCP/i    LoadBalancer   1 => 10.217.1.1:80/TCP (active)
+5    10.16.29.16:30202/TCP   NodePort       1 => 10.217.0.203:80/TCP (active)
+6    10.217.0.99:30202/TCP   NodePort       1 => 10.217.0.203:80/TCP (active)
+7    [fd00:96::10]:53/TCP    ClusterIP
+8    203.0.113.5:80/TCP      LoadBalancer   1 => 10.217.0.1:80/TCP (active)
+9    203.0.113.5:80/TCP/i    LoadBalancer   1 => 10.217.1.1:80/TCP (active)
                                             2 => 10.217.0.1:80/TCP (active)
                                             3 => 10.217.1.2:80/TCP (active)
 "

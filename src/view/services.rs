@@ -15,8 +15,10 @@ use crate::abi::{
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceRow {
-    /// The same for all frontends of one service port and family, and in flows and events.
-    pub id: u32,
+    /// Number of the frontend in this list, from 1.
+    pub id: usize,
+    /// The same for all frontends of one service port and family; in flows, events and `bpf lb list`.
+    pub service_id: u32,
     /// `10.96.0.10:53/UDP`; `/i` at the end: for clients in the cluster only.
     pub frontend: String,
     pub service_type: String,
@@ -59,7 +61,7 @@ fn lists(backends: &[(BackendKey, Backend)]) -> Lists<'_> {
     lists
 }
 
-/// The rows in the order of their ids. A NodePort has a wildcard row, and one for each address of
+/// The rows in the order of their service ids. A NodePort has a wildcard row, and one for each address of
 /// the node that serves it.
 pub fn service_rows(
     services: &[(ServiceKey, Service)],
@@ -91,7 +93,8 @@ pub fn service_rows(
             for (range, suffix) in scopes {
                 let protocol = protocol(key.proto);
                 rows.push(ServiceRow {
-                    id: service.id,
+                    id: rows.len() + 1,
+                    service_id: service.id,
                     frontend: format!("{}/{protocol}{suffix}", address(*vip, key.port.get())),
                     service_type: kind_name(service.kind),
                     backends: in_range(slots, *range, &protocol),

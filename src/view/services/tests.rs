@@ -87,11 +87,15 @@ fn a_nodeport_has_a_wildcard_row_and_one_for_each_address_of_its_family() {
     let frontends: Vec<_> = rows
         .iter()
         .filter(|row| row.service_type == "NodePort")
-        .map(|row| (row.id, row.frontend.as_str()))
+        .map(|row| (row.id, row.service_id, row.frontend.as_str()))
         .collect();
     assert_eq!(
         frontends,
-        [(4, "0.0.0.0:30202/TCP"), (4, "10.16.29.16:30202/TCP"), (4, "10.217.0.99:30202/TCP"),]
+        [
+            (4, 4, "0.0.0.0:30202/TCP"),
+            (5, 4, "10.16.29.16:30202/TCP"),
+            (6, 4, "10.217.0.99:30202/TCP"),
+        ]
     );
 }
 
@@ -116,7 +120,7 @@ fn where_the_two_sides_differ_there_are_two_rows() {
     let rows = rows();
     let lb: Vec<_> = rows
         .iter()
-        .filter(|row| row.id == 6)
+        .filter(|row| row.service_id == 6)
         .map(|row| (row.frontend.as_str(), row.backends.len()))
         .collect();
     assert_eq!(lb, [("203.0.113.5:80/TCP", 1), ("203.0.113.5:80/TCP/i", 3)]);
