@@ -75,14 +75,14 @@ fn lists_work_with_the_agent_down() {
         out,
         "\
 ID   Frontend                Service Type   Backend
-4    10.107.137.30:80/TCP    ClusterIP      1 => 10.217.0.203:80/TCP (active)
-4    0.0.0.0:30202/TCP       NodePort       1 => 10.217.0.203:80/TCP (active)
-4    10.16.29.16:30202/TCP   NodePort       1 => 10.217.0.203:80/TCP (active)
+1    10.107.137.30:80/TCP    ClusterIP      1 => 10.217.0.203:80/TCP (active)
+2    0.0.0.0:30202/TCP       NodePort       1 => 10.217.0.203:80/TCP (active)
+3    10.16.29.16:30202/TCP   NodePort       1 => 10.217.0.203:80/TCP (active)
 "
     );
     let (_, out, _) = culvert(&root, &["service", "list", "-o", "json"]);
     let rows: serde_json::Value = serde_json::from_str(&out).unwrap();
-    assert_eq!(rows[1]["serviceType"], "NodePort");
+    assert_eq!((&rows[1]["serviceType"], &rows[1]["serviceId"]), (&"NodePort".into(), &4.into()));
     assert_eq!(rows[1]["backends"][0]["address"], "10.217.0.203:80/TCP");
     let (_, out, _) = culvert(&root, &["bpf", "endpoint", "list", "-o", "yaml"]);
     assert!(out.contains("mac: 02:00:00:00:00:01\n"), "{out}");
