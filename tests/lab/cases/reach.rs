@@ -9,6 +9,7 @@ use crate::client::Outcome;
 use crate::lab::cluster::node_ip;
 use crate::lab::manifest::{SERVICE_PORT, Service};
 use crate::lab::place::Place;
+use crate::lab::pod::PORT;
 use crate::support::interrupt::uninterrupted;
 
 const PROTOCOLS: [&str; 3] = ["tcp", "udp", "udp-unconnected"];
@@ -161,7 +162,7 @@ fn one_client_port_reaches_one_backend_directly_and_through_its_node() {
     let open = |to| stage.lab.node(2).place.netns.run(|| connect(to, 23456));
     for v6 in [false, true] {
         let through = SocketAddr::new(node_ip(1, v6), node_port);
-        let mut both = [SocketAddr::new(stage.web.ip(v6).unwrap(), 8080), through].map(open);
+        let mut both = [SocketAddr::new(stage.web.ip(v6).unwrap(), PORT), through].map(open);
         for question in ["first", "second"] {
             for stream in &mut both {
                 let answer = ask(stream, question).unwrap();
