@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use super::map::{Cursor, Error, Map, Tally};
+use super::map::{Cursor, Error, Map, PORTION, Tally};
 use crate::abi::{self, Flow, FlowKey};
 
 mod pace;
@@ -88,8 +88,8 @@ impl Aging {
         let portion = pace::portion(entries, u64::from(flows.max_entries()));
         let mut read = Vec::new();
         while (read.len() as u64) < portion && !self.cursor.is_at_end() {
-            let missing = portion - read.len() as u64;
-            flows.read_portion(&mut self.cursor, missing.min(pace::BATCH) as usize, &mut read)?;
+            let missing = (portion - read.len() as u64) as usize;
+            flows.read_portion(&mut self.cursor, missing.min(PORTION), &mut read)?;
         }
 
         let mut gone = BTreeSet::new();

@@ -23,6 +23,7 @@ pub use batch::Failed;
 pub use operations::{Operation, Operations};
 pub use percpu::PerCpu;
 pub use scan::Cursor;
+pub(in crate::datapath) use scan::PORTION;
 pub use tables::TableMap;
 pub(super) use tables::copy as copy_tables;
 pub use tally::Tally;

@@ -13,6 +13,7 @@ use thiserror::Error;
 
 use crate::abi::{Addr, Owned};
 
+mod call;
 mod devices;
 mod geneve;
 mod message;
@@ -21,6 +22,7 @@ mod routes;
 mod state;
 mod watch;
 
+pub(in crate::datapath) use call::call;
 pub use devices::DevicePattern;
 pub use geneve::{DEVICE as GENEVE_DEVICE, Geneve};
 pub use namespace::peer_netns_number;

@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! How much of the map one tick reads.
 
-/// Entries read by one system call.
-pub(super) const BATCH: u64 = 4096;
-
 /// A tick reads at least this much, so that a small map is done with at once.
 const LEAST: u64 = 4096;
 

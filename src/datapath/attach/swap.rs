@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! All devices at once, where programs go over to other maps.
 
-use std::fs;
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use libbpf_rs::ProgramMut;
 
-use super::{Datapath, Error, XDP, name};
-use crate::datapath::pins;
+use super::{Datapath, Error, XDP, list};
 use crate::datapath::sys::{self, LinkTarget};
 
 impl Datapath {
@@ -21,17 +19,9 @@ impl Datapath {
     /// # Errors
     /// The directory of pins cannot be read.
     pub(in crate::datapath) fn swap_attached(&self) -> Result<(), Error> {
-        let dir = pins::links_dir(&self.options.root);
-        let failed = |source| Error::List { path: dir.clone(), source };
         let mut swaps: Vec<(OwnedFd, ProgramMut<'_>)> = Vec::new();
-        for entry in fs::read_dir(&dir).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            let Some(pin) = name::parse(&entry.file_name().to_string_lossy()) else { continue };
-            let Ok(link) = sys::obj_get(&entry.path()) else { continue };
-            let on_device = sys::link_info(link.as_fd()).is_ok_and(|(target, _)| match target {
-                LinkTarget::Tcx(ifindex) | LinkTarget::Xdp(ifindex) => ifindex != 0,
-                LinkTarget::Cgroup(_) | LinkTarget::Other => false,
-            });
+        for (pin, link, target) in list::live_links(&self.options.root)? {
+            let on_device = matches!(target, LinkTarget::Tcx(_) | LinkTarget::Xdp(_));
             if let Some(program) = self.program(&pin.program).filter(|_| on_device) {
                 swaps.push((link, program));
             }

@@ -8,7 +8,8 @@ use zerocopy::IntoBytes as _;
 use super::{Error, Map, Plain};
 use crate::datapath::sys;
 
-const PORTION: usize = 4096;
+/// Entries read by one system call.
+pub(in crate::datapath) const PORTION: usize = 4096;
 
 /// Where a scan of one map stands. Entries that come and go meanwhile may be missed or met, all
 /// others are met once.

@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! How many entries a map has, of which the kernel keeps no count.
 
+use super::scan::PORTION;
 use super::{Cursor, Error, Map, Plain};
 
 /// Entries in one step at least, so that a small map takes few.
 const STEP: usize = 1024;
-
-/// Entries read by one system call.
-const BATCH: usize = 4096;
 
 /// Counts a part at a time, so that a large map holds nobody up.
 #[derive(Debug)]
@@ -40,7 +38,7 @@ impl<K: Plain> Tally<K> {
         let mut left = ((map.max_entries() / steps.max(1)) as usize).max(STEP);
         let mut read = Vec::new();
         while left > 0 && !self.cursor.is_at_end() {
-            map.read_portion(&mut self.cursor, left.min(BATCH), &mut read)?;
+            map.read_portion(&mut self.cursor, left.min(PORTION), &mut read)?;
             left = left.saturating_sub(read.len());
             self.met += read.drain(..).filter(|(key, value)| wanted(key, value)).count() as u64;
         }

@@ -2,14 +2,12 @@
 //! Which network namespace the other end of a device is in.
 
 use std::io;
-use std::os::fd::AsRawFd as _;
 
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket,
-};
 use rtnetlink::packet_core::{NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::RouteNetlinkMessage as Message;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
+
+use super::call;
 
 /// A link with its statistics and those of its families takes some 2 KiB.
 const ANSWER_MAX: usize = 32 * 1024;
@@ -29,15 +27,8 @@ pub fn peer_netns_number(ifindex: u32) -> io::Result<u32> {
     let mut bytes = vec![0; request.buffer_len()];
     request.serialize(&mut bytes);
 
-    let netlink = socket(
-        AddressFamily::Netlink,
-        SockType::Raw,
-        SockFlag::SOCK_CLOEXEC,
-        SockProtocol::NetlinkRoute,
-    )?;
-    send(netlink.as_raw_fd(), &bytes, MsgFlags::empty())?;
     let mut buffer = vec![0; ANSWER_MAX];
-    let len = recv(netlink.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
+    let len = call(&bytes, &mut buffer)?;
     let answer =
         NetlinkMessage::<Message>::deserialize(&buffer[..len]).map_err(io::Error::other)?;
     match answer.payload {

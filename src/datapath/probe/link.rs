@@ -2,14 +2,11 @@
 //! Whether the kernel makes devices of a kind.
 
 use std::io;
-use std::os::fd::AsRawFd as _;
 
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket,
-};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::checks::Answer;
+use crate::datapath::netlink::call;
 
 const RTM_NEWLINK: u16 = 16;
 const NLM_F_REQUEST: u16 = 1;
@@ -61,15 +58,8 @@ fn ask(kind: &str) -> io::Result<()> {
         sequence: 1,
         port: 0,
     };
-    let netlink = socket(
-        AddressFamily::Netlink,
-        SockType::Raw,
-        SockFlag::SOCK_CLOEXEC,
-        SockProtocol::NetlinkRoute,
-    )?;
-    send(netlink.as_raw_fd(), &[header.as_bytes(), &body].concat(), MsgFlags::empty())?;
     let mut buffer = [0; 1024];
-    let len = recv(netlink.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
+    let len = call(&[header.as_bytes(), &body].concat(), &mut buffer)?;
     let (reply, _) = Reply::read_from_prefix(&buffer[..len])
         .map_err(|_| io::Error::from(io::ErrorKind::UnexpectedEof))?;
     match reply.error {
