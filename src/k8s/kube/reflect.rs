@@ -52,15 +52,16 @@ pub(super) async fn reflect<K>(
         };
         match next {
             Next::Stop => return,
-            Next::Pages => config.initial_list_strategy = InitialListStrategy::ListWatch,
+            Next::Pages => {
+                config.initial_list_strategy = InitialListStrategy::ListWatch;
+                continue;
+            }
             Next::Relist => {}
             Next::Reconnect => transport.forget().await,
         }
-        if matches!(next, Next::Relist | Next::Reconnect) {
-            tokio::select! {
-                () = tokio::time::sleep(pause.next().unwrap_or(options.answer_timeout)) => {}
-                () = tx.closed() => return,
-            }
+        tokio::select! {
+            () = tokio::time::sleep(pause.next().unwrap_or(options.answer_timeout)) => {}
+            () = tx.closed() => return,
         }
     }
 }
