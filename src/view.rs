@@ -19,6 +19,8 @@ pub use flows::{FlowRow, flow_rows};
 pub use services::{BackendView, ServiceRow, SlotRow, service_rows, slot_rows};
 
 #[cfg(test)]
+pub(crate) use flows::tests::{addr as example_addr, example_request};
+#[cfg(test)]
 pub(crate) use services::tests::rows as example_services;
 
 use std::net::IpAddr;

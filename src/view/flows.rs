@@ -99,7 +99,7 @@ fn flags(bits: u16) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::net::IpAddr;
 
     use zerocopy::FromZeros as _;
@@ -107,19 +107,24 @@ mod tests {
     use super::*;
     use crate::abi::Addr;
 
-    fn addr(text: &str) -> Addr {
+    pub(crate) fn addr(text: &str) -> Addr {
         Addr::from(text.parse::<IpAddr>().unwrap())
     }
 
-    #[test]
-    fn a_flow_shows_both_tuples_its_state_and_how_long_it_was_idle() {
+    /// Of a connection through a NodePort, as its client sends it.
+    pub(crate) fn example_request() -> (FlowKey, Flow) {
         let (mut key, mut flow) = (FlowKey::new_zeroed(), Flow::new_zeroed());
         (key.saddr, key.daddr, key.proto, key.zone) = (addr("192.0.2.9"), addr("10.0.0.1"), 6, 2);
         (key.sport, key.dport) = (40000.into(), 30080.into());
         (flow.saddr, flow.daddr, flow.kind) = (addr("10.0.0.1"), addr("10.1.2.3"), 3);
         (flow.sport, flow.dport) = (40000.into(), 8080.into());
         (flow.service, flow.ifindex, flow.last_seen, flow.created) = (4, 2, 990, 900);
-        let rows = flow_rows(vec![(key, flow)], 1000);
+        (key, flow)
+    }
+
+    #[test]
+    fn a_flow_shows_both_tuples_its_state_and_how_long_it_was_idle() {
+        let rows = flow_rows(vec![example_request()], 1000);
         assert_eq!(
             rows,
             [FlowRow {

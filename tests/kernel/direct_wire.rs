@@ -11,10 +11,13 @@ use super::dsr_apart_wire::connect;
 use super::dsr_wires;
 use super::wire::{NODE_PORT, Wires, at, node_port};
 use crate::support::netns::NetNs;
-use crate::support::node::FAMILIES;
+use crate::support::node::{FAMILIES, Family};
 use crate::support::objects::{Frontend, TCP};
 
 const PORT: u16 = 40000;
+
+/// The direct connection is the one with number 0.
+const ORDERS: [[usize; 2]; 2] = [[0, 1], [1, 0]];
 
 /// A client at an address, and a server at another.
 struct Pair<'a> {
@@ -51,27 +54,24 @@ impl Pair<'_> {
 
 #[test]
 fn a_node_port_connection_keeps_clear_of_a_direct_one() {
-    for family in FAMILIES {
-        for [first, second] in [[0, 1], [1, 0]] {
-            let wires = Wires::new();
-            let to = [at(family, family.pod, 8080), at(family, family.node, NODE_PORT)];
-            let _service = wires.objects.serve(node_port(family, TCP), &[&to[0].to_string()]);
-            let pair =
-                Pair { client: (&wires.outside, family.client), server: (&wires.pod, to[0]) };
-            pair.speak_through([to[first], to[second]]);
-        }
-    }
+    beside_a_node_port(|family| family.at(family.pod, 8080), |wires| &wires.pod);
 }
 
 #[test]
 fn one_to_the_nodes_own_server_keeps_clear_of_it() {
+    beside_a_node_port(|family| family.at(family.node, 8443), |wires| &wires.node);
+}
+
+/// `backend` is served in `home`.
+fn beside_a_node_port(backend: fn(Family) -> String, home: fn(&Wires) -> &NetNs) {
     for family in FAMILIES {
-        for [first, second] in [[0, 1], [1, 0]] {
+        for [first, second] in ORDERS {
             let wires = Wires::new();
-            let to = [at(family, family.node, 8443), at(family, family.node, NODE_PORT)];
-            let _service = wires.objects.serve(node_port(family, TCP), &[&to[0].to_string()]);
+            let backend = backend(family);
+            let _service = wires.objects.serve(node_port(family, TCP), &[&backend]);
+            let to = [backend.parse().unwrap(), at(family, family.node, NODE_PORT)];
             let pair =
-                Pair { client: (&wires.outside, family.client), server: (&wires.node, to[0]) };
+                Pair { client: (&wires.outside, family.client), server: (home(&wires), to[0]) };
             pair.speak_through([to[first], to[second]]);
         }
     }
@@ -80,7 +80,7 @@ fn one_to_the_nodes_own_server_keeps_clear_of_it() {
 #[test]
 fn a_pods_connection_keeps_clear_of_its_own_direct_one() {
     for family in FAMILIES {
-        for [first, second] in [[0, 1], [1, 0]] {
+        for [first, second] in ORDERS {
             let wires = Wires::new();
             let to = [at(family, family.remote, 8080), at(family, family.vip, 80)];
             let frontend = Frontend::cluster_ip(&to[1].to_string(), TCP);
@@ -95,9 +95,7 @@ fn a_pods_connection_keeps_clear_of_its_own_direct_one() {
 /// a direct connection that comes second finds its tuple taken.
 #[test]
 fn one_that_the_backend_answers_itself_keeps_clear_of_it() {
-    for (dispatch, orders) in
-        [(DsrDispatch::Option, &[[0, 1]][..]), (DsrDispatch::Ipip, &[[0, 1], [1, 0]])]
-    {
+    for (dispatch, orders) in [(DsrDispatch::Option, &ORDERS[..1]), (DsrDispatch::Ipip, &ORDERS)] {
         for family in FAMILIES {
             for [first, second] in orders {
                 let wires = dsr_wires::Wires::new(dispatch, false);

@@ -17,7 +17,7 @@ use super::wire::mac;
 use super::xdp_wire::{pass_all, without_checksum_offload};
 use crate::support::dsr::KEY;
 use crate::support::netns::NetNs;
-use crate::support::node::{FAMILIES, Family, V4, V6, ip};
+use crate::support::node::{FAMILIES, Family, V4, V6, endpoint, ip};
 use crate::support::objects::{Frontend, Objects, Served};
 
 /// The backend's node; the other one has the address of [`Family::node`].
@@ -153,12 +153,10 @@ impl Wires {
         }
         let ifindex = self.end.run(|| if_nametoindex("lxc1").unwrap());
         let endpoint = Endpoint {
-            ifindex,
             mac: mac(&self.pod, "eth0"),
             host_mac: mac(&self.end, "lxc1"),
-            netns_cookie: 0,
             netns_number: self.end.run(|| peer_netns_number(ifindex).unwrap()),
-            pad: 0,
+            ..endpoint(ifindex)
         };
         for family in FAMILIES {
             self.end_objects.maps().endpoints.set(&ip(family.pod), &endpoint).unwrap();
@@ -219,12 +217,7 @@ impl Wires {
 
     /// The LB node knows nothing of what is open, as after a re-hash to another one.
     pub(super) fn forget(&self) {
-        let maps = self.lb_objects.maps();
-        for flows in [&maps.flows, &maps.flows_new] {
-            let keys: Vec<_> = flows.entries().unwrap().into_iter().map(|(key, _)| key).collect();
-            assert!(flows.remove_batch(&keys).is_empty());
-        }
-        assert!(maps.flows.entries().unwrap().is_empty());
+        self.lb_objects.forget_flows();
     }
 
     pub(super) fn driver_finished(&self) -> u64 {

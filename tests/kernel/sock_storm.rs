@@ -24,14 +24,7 @@ fn no_connect_fails_while_the_agent_moves_a_service_to_and_fro() {
     let maps = Arc::clone(node.objects.maps());
     let context = Context::of("here");
     let mut sync = ServiceSync::adopt(maps, context, Selection::default(), &[]).unwrap();
-    // The agent's clock runs as fast as it can, so its grace period is a few dozen changes long.
-    let mut now = Instant::now();
-    let mut settle = |sync: &mut ServiceSync| {
-        now += Duration::from_millis(60);
-        while sync.due(now).is_some_and(|due| due <= now) {
-            sync.step(now);
-        }
-    };
+    let mut settle = fast_clock();
     sync.change(Change::Listed(Kind::Service, vec![service()]));
     let slices = vec![slice(&["10.1.0.1"]), slice(&["fd00:1::1"])];
     sync.change(Change::Listed(Kind::EndpointSlice, slices));
@@ -53,6 +46,18 @@ fn no_connect_fails_while_the_agent_moves_a_service_to_and_fro() {
         assert_eq!(failed, 0, "{vip}");
     }
     assert!(sync.problems().is_empty(), "{:?}", sync.problems());
+}
+
+/// Writes what has changed. The agent's clock runs as fast as it can, so its grace period is a few
+/// dozen changes long.
+pub(super) fn fast_clock() -> impl FnMut(&mut ServiceSync) {
+    let mut now = Instant::now();
+    move |sync| {
+        now += Duration::from_millis(60);
+        while sync.due(now).is_some_and(|due| due <= now) {
+            sync.step(now);
+        }
+    }
 }
 
 /// Old slots go at once, which the agent never does: only the second reading saves a connect that
@@ -120,7 +125,7 @@ fn slice(addresses: &[&str]) -> Object {
     ))
 }
 
-fn object(yaml: &str) -> Object {
+pub(super) fn object(yaml: &str) -> Object {
     let (mut objects, problems) = parse(yaml, "test");
     assert!(problems.is_empty(), "{problems:?}");
     objects.remove(0)

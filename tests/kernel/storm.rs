@@ -7,13 +7,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use culvert::agent::sync::ServiceSync;
-use culvert::k8s::manifests::parse;
 use culvert::lb::{Context, Selection};
 use culvert::model::{Change, Kind, Object};
 
+use super::sock_storm::{fast_clock, object};
 use crate::support::node::{FAMILIES, Family, Node, TC_REDIRECT};
 use crate::support::objects::{TCP, UDP};
 use crate::support::packet::{Packet, SYN, tcp, udp};
@@ -46,14 +45,7 @@ fn storm(family: Family, program: &str, device: fn(&Node) -> u32, client: &str, 
     let mut sync = ServiceSync::adopt(maps, context, Selection::default(), &[]).unwrap();
     let sets: [&[&str]; 3] =
         [&[family.other_pod, family.remote], &[family.remote], &[family.other_pod]];
-    // The agent's clock runs as fast as it can, so its grace period is a few dozen changes long.
-    let mut now = Instant::now();
-    let mut settle = |sync: &mut ServiceSync| {
-        now += Duration::from_millis(60);
-        while sync.due(now).is_some_and(|due| due <= now) {
-            sync.step(now);
-        }
-    };
+    let mut settle = fast_clock();
     sync.change(Change::Listed(Kind::Service, vec![service(family)]));
     sync.change(Change::Listed(Kind::EndpointSlice, vec![slice(sets[0])]));
     settle(&mut sync);
@@ -86,7 +78,7 @@ fn storm(family: Family, program: &str, device: fn(&Node) -> u32, client: &str, 
                 sent += 1;
                 if sent % 1000 == 0 {
                     // What is open would be found again, and nothing chosen.
-                    forget(&node);
+                    node.objects.forget_flows();
                 }
             }
             Ok(reached)
@@ -101,14 +93,6 @@ fn storm(family: Family, program: &str, device: fn(&Node) -> u32, client: &str, 
 
 fn first(proto: u8, from: &str, to: &str) -> Packet {
     if proto == TCP { tcp(from, to, SYN) } else { udp(from, to) }
-}
-
-fn forget(node: &Node) {
-    let maps = node.objects.maps();
-    for flows in [&maps.flows, &maps.flows_new] {
-        let keys: Vec<_> = flows.entries().unwrap().into_iter().map(|(key, _)| key).collect();
-        flows.remove_batch(&keys);
-    }
 }
 
 fn cluster_ip(family: Family) -> &'static str {
@@ -141,10 +125,4 @@ fn slice(addresses: &[&str]) -> Object {
          endpoints: [{}]}}",
         endpoints.join(", ")
     ))
-}
-
-fn object(yaml: &str) -> Object {
-    let (mut objects, problems) = parse(yaml, "test");
-    assert!(problems.is_empty(), "{problems:?}");
-    objects.remove(0)
 }

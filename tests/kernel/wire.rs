@@ -13,7 +13,7 @@ use nix::net::if_::if_nametoindex;
 
 use crate::support::interrupt::uninterrupted;
 use crate::support::netns::NetNs;
-use crate::support::node::{FAMILIES, Family, ip};
+use crate::support::node::{FAMILIES, Family, endpoint, ip};
 use crate::support::objects::{Frontend, Objects, TCP, UDP};
 use crate::support::pins::PinRoot;
 
@@ -72,12 +72,10 @@ impl Wires {
         let (uplink, pod) = (index(link), index("lxc1"));
         let maps = self.objects.maps();
         let endpoint = Endpoint {
-            ifindex: pod,
             mac: mac(&self.pod, "eth0"),
             host_mac: mac(&self.node, "lxc1"),
-            netns_cookie: 0,
             netns_number: self.node.run(|| peer_netns_number(pod).unwrap()),
-            pad: 0,
+            ..endpoint(pod)
         };
         for family in FAMILIES {
             self.objects.own(family.node, OWNED_NODEPORT);

@@ -139,6 +139,16 @@ impl Objects {
     }
 
     /// A target in use by one (service, backend).
+    /// As if nothing had ever been open.
+    pub fn forget_flows(&self) {
+        let maps = self.maps();
+        for flows in [&maps.flows, &maps.flows_new] {
+            let keys: Vec<_> = flows.entries().unwrap().into_iter().map(|(key, _)| key).collect();
+            assert!(flows.remove_batch(&keys).is_empty());
+        }
+        assert!(maps.flows.entries().unwrap().is_empty());
+    }
+
     pub fn target(&self, address: &str) -> Target {
         let index = self.number();
         let epoch = (index * 7) as u16;

@@ -1,30 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the lists look like, as a table and as JSON.
 
-use std::net::IpAddr;
-
 use serde_json::json;
 use zerocopy::FromZeros as _;
 
 use super::*;
 use crate::abi::{
-    Addr, BACKEND_LOCAL, BACKEND_TERMINATING, Backend, BackendKey, Counter, Endpoint, Flow,
-    FlowKey, Hook, Outcome, Service, ServiceKey, ServiceKind, SlotRange, flow_flag, flow_tcp,
+    Addr, BACKEND_LOCAL, BACKEND_TERMINATING, Backend, BackendKey, Counter, Endpoint, Hook,
+    Outcome, Service, ServiceKey, ServiceKind, SlotRange, flow_flag, flow_tcp,
 };
-
-fn addr(text: &str) -> Addr {
-    Addr::from(text.parse::<IpAddr>().unwrap())
-}
+use crate::view::{example_addr as addr, example_request};
 
 /// A NodePort's request, a datagram and a connection that ends, none of which belongs to another.
 fn flows() -> Vec<FlowRow> {
-    let (mut key, mut flow) = (FlowKey::new_zeroed(), Flow::new_zeroed());
-    (key.saddr, key.daddr, key.proto, key.zone) = (addr("192.0.2.9"), addr("10.0.0.1"), 6, 2);
-    (key.sport, key.dport) = (40000.into(), 30080.into());
-    (flow.saddr, flow.daddr, flow.kind) = (addr("10.0.0.1"), addr("10.1.2.3"), 3);
-    (flow.sport, flow.dport) = (40000.into(), 8080.into());
-    (flow.service, flow.ifindex, flow.last_seen, flow.created) = (4, 2, 990, 900);
-    let request = (key, flow);
+    let request = example_request();
+    let (mut key, mut flow) = request;
 
     (key.saddr, key.daddr, key.proto, key.zone) = (addr("fd00::5"), addr("fd96::1"), 17, 1);
     (key.sport, key.dport) = (5353.into(), 53.into());

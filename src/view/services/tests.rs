@@ -1,14 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Rows from map entries as the agent writes them.
 
-use std::net::IpAddr;
-
 use super::*;
 use crate::abi::{OWNED_LOOPBACK, SERVICE_HAS_ENDPOINTS};
-
-fn addr(text: &str) -> Addr {
-    Addr::from(text.parse::<IpAddr>().unwrap())
-}
+use crate::view::example_addr as addr;
 
 fn service(
     vip: &str,
