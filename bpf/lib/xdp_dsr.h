@@ -30,32 +30,37 @@ static __always_inline __u32 xdp_growth(const struct flow *flow, __u8 proto, con
 }
 
 /*
- * The SYN announces segments that have room for what dispatching adds. Returns false where the
- * option is not the first one, as it is with everybody: then bpf_host does it.
+ * Whether xdp_clamp() can read what a SYN announces. Where the option is not the first
+ * one, as it is with everybody, bpf_host does it.
  */
-static __always_inline bool xdp_clamp(const struct xdp_md *ctx, __u32 mtu, __u32 overhead,
+static __always_inline bool xdp_clampable(const struct xdp_md *ctx, const bool v6)
+{
+	const __u8 *l4 = xdp_data(ctx) + xdp_l4_off(v6), *option = l4 + sizeof(struct tcphdr);
+
+	if ((void *)option > xdp_data_end(ctx))
+		return false;
+	if (l4[TCP_WORDS_OFFSET] >> 4 == sizeof(struct tcphdr) / 4)
+		return true;
+	return (void *)option + TCP_OPTION_MSS_LENGTH <= xdp_data_end(ctx) &&
+	       option[0] == TCP_OPTION_MSS && option[1] == TCP_OPTION_MSS_LENGTH;
+}
+
+/* The SYN, if xdp_clampable(), announces segments that have room for what dispatching adds. */
+static __always_inline void xdp_clamp(const struct xdp_md *ctx, __u32 mtu, __u32 overhead,
 				      const bool v6)
 {
-	void *l4 = xdp_data(ctx) + xdp_l4_off(v6), *end = xdp_data_end(ctx);
 	const __u32 taken = overhead + (v6 ? DSR_TCP_V6 : DSR_TCP_V4);
-	struct tcphdr *tcp = l4;
-	__u8 *option = l4 + sizeof(*tcp);
-	__be16 *announced, before;
+	struct tcphdr *tcp = xdp_data(ctx) + xdp_l4_off(v6);
+	__be16 *announced = (void *)(tcp + 1) + 2, before;
 
-	if ((void *)(tcp + 1) > end)
-		return false;
-	if (((const __u8 *)l4)[TCP_WORDS_OFFSET] >> 4 == sizeof(*tcp) / 4)
-		return true;
-	if ((void *)option + TCP_OPTION_MSS_LENGTH > end || option[0] != TCP_OPTION_MSS ||
-	    option[1] != TCP_OPTION_MSS_LENGTH)
-		return false;
-	announced = (__be16 *)(option + 2);
+	if ((void *)(announced + 1) > xdp_data_end(ctx) ||
+	    ((const __u8 *)tcp)[TCP_WORDS_OFFSET] >> 4 == sizeof(*tcp) / 4)
+		return;
 	before = *announced;
 	if (mtu <= taken + DSR_MSS_MIN || bpf_ntohs(before) <= mtu - taken)
-		return true;
+		return;
 	*announced = bpf_htons(mtu - taken);
 	tcp->check = ~rewrite_fold((__u64)(__u16)~tcp->check + (__u16)~before + *announced);
-	return true;
 }
 
 /*

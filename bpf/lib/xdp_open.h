@@ -24,6 +24,7 @@ static __always_inline int xdp_open_way(struct xdp_md *ctx, const struct packet 
 					struct flow *forward, __u32 len, const bool v6)
 {
 	const __u32 growth = xdp_growth(forward, packet->key.proto, v6);
+	const bool clamps = growth && packet->key.proto == IPPROTO_TCP && forward->mtu;
 	int way;
 
 	if (!xdp_sendable(forward, len + growth, packet->ttl))
@@ -33,13 +34,14 @@ static __always_inline int xdp_open_way(struct xdp_md *ctx, const struct packet 
 	way = xdp_way(ctx, packet, forward);
 	if (way == XDP_PASS)
 		return XDP_PASS;
-	if (growth && packet->key.proto == IPPROTO_TCP && forward->mtu &&
-	    !xdp_clamp(ctx, forward->mtu, dsr_overhead(v6), v6))
+	if (clamps && !xdp_clampable(ctx, v6))
 		return XDP_PASS;
 	/* It is, unless the frame has no room in front: then bpf_host's packet will say so. */
 	forward->told = !!growth;
 	if (flow_open(ctx))
 		return XDP_PASS;
+	if (clamps)
+		xdp_clamp(ctx, forward->mtu, dsr_overhead(v6), v6);
 	return xdp_send(ctx, packet, forward, way, len, v6);
 }
 

@@ -108,3 +108,19 @@ fn a_syn_is_clamped_or_goes_up() {
         assert_eq!(driver(&node, &frame), (XDP_PASS, frame));
     }
 }
+
+#[test]
+fn a_syn_that_finds_no_port_goes_up_as_it_came() {
+    for family in FAMILIES {
+        let node = dsr_ipip::node_with(DsrDispatch::Option, |config| {
+            (config.snat_port_min, config.snat_port_max) = (40001, 40001);
+        });
+        let backend = family.at(family.remote, 8080);
+        let _first = serve(&node, &family.at(family.vip, 80), TCP, &[&backend]);
+        let _second = serve(&node, &family.at(family.vip, 81), TCP, &[&backend]);
+        let frame = |port| dsr::with_mss(&request(family, TCP, port), 0, 1460);
+        assert_eq!(driver(&node, &frame(80)).0, XDP_TX, "{:?}", node.outcomes());
+        assert_eq!(driver(&node, &frame(81)), (XDP_PASS, frame(81)));
+        assert_eq!(flows(&node), (0, 2));
+    }
+}
