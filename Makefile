@@ -5,6 +5,8 @@
 CARGO ?= cargo
 CLANG_FORMAT ?= clang-format-19
 export CLANG ?= clang-19
+# What a failed test says must not be hidden behind the frames that it was called from.
+export RUST_BACKTRACE = 0
 
 # The CNI plugin runs on hosts whose libc nobody chose: it is linked static.
 ARCH := $(shell uname -m)

@@ -204,11 +204,14 @@ impl Judge {
     ) -> Option<Vec<u8>> {
         let (proto, old, new) = (before.proto, before.ends(), after.ends());
         let lowered = self.lowered(before)?;
-        // An answer to a client of this node has no device whose MTU would count.
         let same = before.rest() == after.rest();
+        // Under the node's own address, SNAT looks like a flow that the backend answers.
+        let direct = entry == Entry::FromNetdev
+            && self.is_direct(proto, old, new)
+            && !(same && ours(old.0.ip()));
+        // An answer to a client of this node has no device whose MTU would count.
         let answer = self.answers.contains(&(proto, old, new)) && !same;
-        let may = entry == Entry::FromNetdev && self.is_direct(proto, old, new) || answer;
-        may.then_some(lowered)
+        (direct || answer).then_some(lowered)
     }
 
     fn lowered(&self, view: &View<'_>) -> Option<Vec<u8>> {
@@ -264,7 +267,12 @@ impl Judge {
         let sent = strip(output, mark.size);
         let after = View::of(&sent).ok_or("behind its option is no packet")?;
         same_rest(&before, &after)?;
+        if !self.frontends.get(&(old.1, proto)).is_some_and(|served| served.direct) {
+            return Err(format!("nobody is to answer for {} by himself", old.1));
+        }
         self.translation(Entry::FromNetdev, &before, &after, How::Told)?;
+        // Also where a pod's own connection once went the same way.
+        self.direct.insert((proto, old, after.ends()));
         Ok(true)
     }
 }

@@ -8,12 +8,11 @@ use std::ops::RangeInclusive;
 use super::check::same_rest;
 use super::dispatch::Arrival;
 use super::view::{Ends, ICMP, ICMPV6, SCTP, View};
-use super::world::{Dispatch, Entry, NODE_MAC, Served, ours};
+use super::world::{Dispatch, Entry, NODE_MAC, SNAT_PORTS, Served, ours};
 use crate::support::node::{FAMILIES, TC_DROP, TC_NEXT, TC_REDIRECT};
 
 /// As in the configuration that tests load.
 pub const NODE_PORTS: RangeInclusive<u16> = 30000..=32767;
-const SNAT_PORTS: RangeInclusive<u16> = 32768..=60999;
 
 /// What became of a packet that is all right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -218,7 +217,6 @@ impl Judge {
         }
         if served.direct && entry == Entry::FromNetdev && !ours(new.1.ip()) {
             if same_host && how == How::Told {
-                self.direct.insert((proto, old, new));
                 return Ok(());
             }
             // A client with the node's own address keeps it either way.

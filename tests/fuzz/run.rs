@@ -82,14 +82,20 @@ impl<'a> Run<'a> {
     ) -> Fate {
         let fate = fate.unwrap_or_else(|wrong| {
             panic!(
-                "{wrong}\nFUZZ_SEED={}, packet {}, {entry:?}, action {action}\n\
-                 in  {frame:02x?}\nout {out:02x?}",
-                self.seed, self.number,
+                "in  {}\nout {}\n{wrong}\nFUZZ_SEED={}, packet {}, {entry:?}, action {action}",
+                hex(frame),
+                hex(out),
+                self.seed,
+                self.number,
             )
         });
         *self.fates.entry(fate).or_default() += 1;
         fate
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Fates that every world must know.

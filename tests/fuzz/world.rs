@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 
 use culvert::abi::{
     DsrDispatch, NODE_ADDRESS, NodeAddress, NodeKey, SERVICE_DSR, ServiceKind, XdpDevice,
@@ -100,6 +101,9 @@ pub enum Dispatch {
     Ipip,
 }
 
+/// Clients have some of these themselves.
+pub const SNAT_PORTS: RangeInclusive<u16> = 40_000..=40_255;
+
 /// The first one signs.
 pub const KEYS: [[u8; 16]; 2] = [KEY, *b"one for a change"];
 
@@ -155,6 +159,11 @@ impl World {
                 Dispatch::Option | Dispatch::Plain => DsrDispatch::Option,
                 Dispatch::Ipip => DsrDispatch::Ipip,
             } as u8;
+            // Flows expire and ports run out while the run lasts.
+            (config.tcp_syn_timeout, config.tcp_established_timeout) = (3, 9);
+            (config.udp_unreplied_timeout, config.udp_stream_timeout) = (2, 4);
+            config.tcp_closing_timeout = 1;
+            (config.snat_port_min, config.snat_port_max) = (*SNAT_PORTS.start(), *SNAT_PORTS.end());
             let plain = u8::from(dispatch == Dispatch::Plain);
             (config.dsr_plain_in, config.dsr_plain_out) = (plain, plain);
         });
