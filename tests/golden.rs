@@ -30,6 +30,7 @@ macro_rules! scenarios {
 
 scenarios!(
     a_dual_stack_service_has_a_list_for_each_family,
+    a_health_check_port_is_the_nodes_own_at_the_load_balancers_addresses,
     a_host_port_inside_the_node_port_range_is_refused_and_said,
     a_host_port_is_its_newest_pods,
     a_load_balancer_without_node_ports_has_only_its_addresses,
@@ -97,8 +98,9 @@ fn dump(yaml: &str, origin: &str) -> String {
             Object::Pod(pod) => drop(balancer.set_pod(pod)),
             Object::Node(node) => {
                 let zone = node.zone().map(Into::into);
+                let addresses = node.internal_addresses().collect();
                 let context = balancer.context().clone();
-                balancer.set_context(Context { zone, labels: node.labels, ..context });
+                balancer.set_context(Context { zone, labels: node.labels, addresses, ..context });
             }
         }
     }

@@ -180,7 +180,11 @@ impl Core {
         let zone = node.and_then(|node| node.zone()).map(Arc::from);
         let labels = node.map(|node| node.labels.clone()).unwrap_or_default();
         let context = features::context(&self.config, self.dsr.forwarding());
-        self.sync.set_context(Context { zone, labels, ..context });
+        // The node has these on a device.
+        let internal = node.into_iter().flat_map(|node| node.internal_addresses());
+        let serving = &self.config.node_port.addresses;
+        let addresses = internal.filter(|ip| serving.may_serve(*ip)).collect();
+        self.sync.set_context(Context { zone, labels, addresses, ..context });
         self.health.node_leaving(self.nodes.leaving());
         self.endpoints.set_pod_cidrs(self.nodes.pod_cidrs(&this));
         let node_ips = self.nodes.addresses(&this);

@@ -102,6 +102,9 @@ impl ServiceSync {
     }
 
     pub fn set_context(&mut self, context: Context) {
+        // What an earlier agent answered health checks with can go only once the node is known.
+        let known = self.balancer.context().addresses.is_empty() && !context.addresses.is_empty();
+        self.pruned &= !known;
         self.balancer.set_context(context);
     }
 

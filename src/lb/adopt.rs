@@ -5,9 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::list::{Garbage, List, ListKey};
 use super::plan::Actual;
-use crate::abi::{
-    Addr, Backend, Service, ServiceKey, ServiceKind, SourceRangeKey, TargetState, TargetStatus,
-};
+use crate::abi::{Addr, Backend, Service, ServiceKey, SourceRangeKey, TargetState, TargetStatus};
 
 /// Slots of one generation by number; with holes when the earlier agent died while it wrote.
 type Slots = BTreeMap<u32, Backend>;
@@ -103,12 +101,11 @@ impl Adopted {
         Some(Found { list, frontends, garbage: garbage.collect(), ranges })
     }
 
-    /// hostPorts with all that belongs to them.
-    pub(super) fn take_host_ports(&mut self) -> Self {
+    /// Frontends of a sort with all that belongs to them.
+    pub(super) fn take(&mut self, is_one: impl Fn(&ServiceKey, &Service) -> bool) -> Self {
         let mut taken = Self::default();
-        let is_one = |value: &Service| value.kind == ServiceKind::HostPort as u8;
         let services = std::mem::take(&mut self.services);
-        (taken.services, self.services) = services.into_iter().partition(|(_, v)| is_one(v));
+        (taken.services, self.services) = services.into_iter().partition(|(k, v)| is_one(k, v));
         let ids: BTreeSet<u32> = taken.services.values().map(|value| value.id).collect();
         for id in ids {
             taken.keys.extend(self.keys.remove(&id).map(|keys| (id, keys)));

@@ -8,6 +8,7 @@ mod reading;
 pub(super) mod wishes;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::adopt::Adopted;
@@ -32,6 +33,8 @@ pub struct Context {
     pub node: Arc<str>,
     pub zone: Option<Arc<str>>,
     pub labels: BTreeMap<String, String>,
+    /// The node's own that answer health checks, in the order of preference.
+    pub addresses: Vec<IpAddr>,
     pub serve: Serve,
 }
 
@@ -46,7 +49,13 @@ impl Context {
             classes: Vec::new(),
             forwarding: Forwarding::default(),
         };
-        Self { node: node.into(), zone: None, labels: BTreeMap::new(), serve }
+        Self {
+            node: node.into(),
+            zone: None,
+            labels: BTreeMap::new(),
+            addresses: Vec::new(),
+            serve,
+        }
     }
 }
 
@@ -129,6 +138,11 @@ impl Balancer {
             hinted.chain(selective).cloned().map(Owner::Service).collect()
         };
         self.objects.dirty.extend(touched);
+        if (&before.labels, &before.addresses, &before.serve)
+            != (&now.labels, &now.addresses, &now.serve)
+        {
+            self.objects.touch_checked();
+        }
     }
 
     /// Returns whether anything changed; so do the other changes.

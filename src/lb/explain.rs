@@ -232,8 +232,13 @@ fn socket_address(addr: Addr, port: u16) -> String {
 fn rules(owner: &Owner, service: &model::Service) -> Vec<Rule> {
     let mut rules = Vec::new();
     let mut add = |name: &str, value: String| rules.push(Rule { name: name.to_owned(), value });
-    if owner.is_host_port() {
-        add("hostPort", "the newest live pod that asks for it has it".to_owned());
+    let special = match owner {
+        Owner::Service(_) => None,
+        Owner::HealthCheck(_) => Some(("healthCheckNodePort", "each node answers for itself")),
+        Owner::HostPort(_) => Some(("hostPort", "the newest live pod that asks for it has it")),
+    };
+    if let Some((name, value)) = special {
+        add(name, value.to_owned());
         return rules;
     }
     add("type", format!("{:?}", service.r#type));

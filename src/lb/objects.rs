@@ -78,10 +78,10 @@ impl Objects {
             return false;
         }
         self.dirty.insert(service.name.clone().into());
+        self.forget_checked(&service.name);
         if service.health_check_node_port.is_some() {
+            self.dirty.insert(Owner::HealthCheck(service.name.clone()));
             self.checked.insert(service.name.clone());
-        } else {
-            self.checked.remove(&service.name);
         }
         self.services.insert(service.name.clone(), Box::new(service));
         true
@@ -90,10 +90,21 @@ impl Objects {
     pub(super) fn remove_service(&mut self, name: &ObjectName) -> bool {
         let known = self.services.remove(name).is_some();
         if known {
-            self.checked.remove(name);
+            self.forget_checked(name);
             self.dirty.insert(name.clone().into());
         }
         known
+    }
+
+    fn forget_checked(&mut self, name: &ObjectName) {
+        if self.checked.remove(name) {
+            self.dirty.insert(Owner::HealthCheck(name.clone()));
+        }
+    }
+
+    /// All services with a `healthCheckNodePort` are to be planned anew, as far as that goes.
+    pub(super) fn touch_checked(&mut self) {
+        self.dirty.extend(self.checked.iter().cloned().map(Owner::HealthCheck));
     }
 
     pub(super) fn list_services(&mut self, services: Vec<Service>) -> usize {

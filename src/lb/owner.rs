@@ -11,13 +11,15 @@ use crate::model::ObjectName;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Owner {
     Service(ObjectName),
+    /// A service's `healthCheckNodePort` at the addresses of its load balancer.
+    HealthCheck(ObjectName),
     /// The frontend itself: pods come and go behind it.
     HostPort(ServiceKey),
 }
 
 impl Owner {
-    pub(super) fn is_host_port(&self) -> bool {
-        matches!(self, Self::HostPort(_))
+    pub(super) fn is_service(&self) -> bool {
+        matches!(self, Self::Service(_))
     }
 }
 
@@ -31,6 +33,7 @@ impl fmt::Display for Owner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Service(name) => write!(f, "Service {name}"),
+            Self::HealthCheck(name) => write!(f, "healthCheckNodePort of Service {name}"),
             Self::HostPort(key) => write!(f, "hostPort {}", frontend_name(key)),
         }
     }

@@ -86,7 +86,7 @@ impl Pods {
     pub(super) fn subject(&self, owner: &Owner) -> String {
         let pod = match owner {
             Owner::HostPort(key) => self.wanted.get(key).and_then(BTreeMap::last_key_value),
-            Owner::Service(_) => None,
+            Owner::Service(_) | Owner::HealthCheck(_) => None,
         };
         pod.map_or_else(|| owner.to_string(), |((.., name), _)| format!("Pod {name}"))
     }

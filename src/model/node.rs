@@ -36,4 +36,10 @@ impl Node {
     pub fn zone(&self) -> Option<&str> {
         self.labels.get("topology.kubernetes.io/zone").map(String::as_str)
     }
+
+    /// InternalIPs, as the API lists them.
+    pub fn internal_addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let internal = self.addresses.iter().filter(|a| a.kind == AddressKind::Internal);
+        internal.map(|address| address.ip)
+    }
 }

@@ -2,6 +2,7 @@
 //! Ranges of ports, and which addresses serve NodePorts.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 
@@ -59,6 +60,16 @@ pub enum NodePortAddresses {
     Primary,
     /// Those inside; empty: all.
     Nets(Vec<IpNet>),
+}
+
+impl NodePortAddresses {
+    /// Whether an InternalIP of the node serves NodePorts.
+    pub fn may_serve(&self, ip: IpAddr) -> bool {
+        match self {
+            Self::Primary => true,
+            Self::Nets(nets) => nets.is_empty() || nets.iter().any(|net| net.contains(&ip)),
+        }
+    }
 }
 
 impl Value for NodePortAddresses {

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Balancer;
-use crate::abi::Addr;
+use crate::abi::{Addr, ServiceKind};
 use crate::lb::adopt::Adopted;
 use crate::lb::plan::{Actual, Gone, Plan};
 use crate::lb::targets::Target;
@@ -29,9 +29,14 @@ impl Balancer {
 
     /// Plans the removal of everything adopted that nobody has claimed. To be called when all
     /// services and slices are known and planned; `pods` says whether all pods are, too: until
-    /// then their hostPorts stay.
+    /// then their hostPorts stay. So do answers to health checks until the node is known, and with
+    /// it where they come from.
     pub fn prune(&mut self, pods: bool) -> Plan {
-        let kept = if pods { Adopted::default() } else { self.adopted.take_host_ports() };
+        let checked =
+            if self.context.addresses.is_empty() { self.health_keys() } else { BTreeSet::new() };
+        let kept = self.adopted.take(|key, value| {
+            !pods && value.kind == ServiceKind::HostPort as u8 || checked.contains(key)
+        });
         let (frontends, garbage, ranges) = self.adopted.prune();
         self.orphans.frontends.extend(frontends.into_iter().map(|key| (key, None)));
         self.orphans.garbage.extend(garbage);

@@ -76,7 +76,7 @@ impl Balancer {
             owner: Some(name.clone()),
             triggered: match &name {
                 Owner::Service(name) => self.objects.take_triggered(name),
-                Owner::HostPort(_) => Vec::new(),
+                Owner::HealthCheck(_) | Owner::HostPort(_) => Vec::new(),
             },
             ..Plan::default()
         };
@@ -142,7 +142,7 @@ impl Balancer {
         plan.touched = record.vips.iter().chain(vips.keys()).copied().collect();
         record.vips = vips.into_keys().collect();
         record.totals = record.count();
-        if name.is_host_port() {
+        if !name.is_service() {
             record.totals.services = 0;
         }
         record.totals.add(&no_local);

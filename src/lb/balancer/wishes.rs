@@ -33,6 +33,10 @@ impl Balancer {
                 let all = lists.map(|(port, v6)| self.frontends(service, &annotations, port, v6));
                 all.flatten().collect()
             }
+            Owner::HealthCheck(name) => {
+                let asked = self.health_frontends(name, &self.objects);
+                asked.into_iter().flat_map(|asked| asked.frontends).collect()
+            }
             Owner::HostPort(key) => {
                 let served = self.pods.backend(key, &self.context.serve).is_some();
                 served.then_some((*key, ServiceKind::HostPort)).into_iter().collect()
@@ -50,6 +54,13 @@ impl Balancer {
             Owner::Service(name) => {
                 let service = objects.service(name)?;
                 Some((Cow::Borrowed(service), self.service_wishes(owner, service, objects)))
+            }
+            Owner::HealthCheck(name) => {
+                let mut wishes = self.health_frontends(name, objects);
+                for wish in &mut wishes {
+                    wish.frontends.retain(|key, _| self.claims.owner(key) == Some(owner));
+                }
+                (!wishes.is_empty()).then(|| (Cow::Owned(without_rules()), wishes))
             }
             Owner::HostPort(key) => {
                 let backend = self.pods.backend(key, &self.context.serve)?;
@@ -100,7 +111,7 @@ impl Balancer {
     }
 }
 
-/// A hostPort has no policy, affinity or ranges.
+/// Neither a hostPort nor a health check has a policy, affinity or ranges.
 fn without_rules() -> Service {
     Service {
         name: ObjectName::new("", ""),

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Health check ports.
 
-use super::support::{endpoint, name, service, slice};
+use super::support::{Kernel, endpoint, ip, name, service, slice};
+use crate::abi::ServiceKey;
 use crate::lb::{Balancer, Context};
-use crate::model::{Endpoint, Service, ServiceType, TrafficPolicy};
+use crate::model::{Endpoint, IngressAddress, Service, ServiceType, TrafficPolicy};
 
 fn checked() -> Service {
     Service {
@@ -58,5 +59,35 @@ fn only_local_load_balancers_are_asked_about() {
         assert_eq!(balancer.health_checks().len(), asked);
         balancer.remove_service(&name("web"));
         assert_eq!(balancer.health_checks(), []);
+    }
+}
+
+#[test]
+fn what_an_earlier_agent_answered_stays_until_the_node_is_known() {
+    let ingress = vec![IngressAddress { ip: ip("192.0.2.1"), proxied: false }];
+    let key = ServiceKey::new(ip("192.0.2.1").into(), 32000, 6);
+    for goes in [false, true] {
+        let mut kernel = Kernel::new();
+        kernel.balancer.set_service(Service { ingress: ingress.clone(), ..checked() });
+        kernel.sync();
+        assert_eq!(kernel.outside(key), ["10.9.0.1:32000"]);
+        let before = kernel.tables.clone();
+
+        let known = std::mem::replace(&mut kernel.context, Context::of("here"));
+        kernel.restart();
+        if !goes {
+            kernel.balancer.set_service(Service { ingress: ingress.clone(), ..checked() });
+        }
+        kernel.sync();
+        kernel.prune();
+        assert_eq!(kernel.tables.services.contains_key(&key), !goes);
+        kernel.balancer.set_context(known);
+        kernel.sync();
+        kernel.prune();
+        if goes {
+            assert!(kernel.tables.services.is_empty() && kernel.tables.vips.is_empty());
+        } else {
+            assert_eq!(kernel.tables, before);
+        }
     }
 }

@@ -80,6 +80,7 @@ fn any_service() -> impl Strategy<Value = Service> {
             if shared {
                 service.external_ips = vec![ip("192.0.2.1")];
                 service.ingress = vec![IngressAddress { ip: ip("192.0.2.2"), proxied: false }];
+                service.health_check_node_port = Some(32000 + of as u16 % 2);
             }
             service
         })

@@ -136,7 +136,7 @@ pub(super) struct Kernel {
     pub(super) tables: Actual,
     targets: u32,
     selection: Selection,
-    context: Context,
+    pub(super) context: Context,
 }
 
 impl Kernel {
@@ -150,7 +150,8 @@ impl Kernel {
 
     /// The node `node`, whose map `maglev` is `selection.words` long.
     pub(super) fn choosing(targets: u32, selection: Selection, node: &str) -> Self {
-        let context = Context::of(node);
+        let addresses = vec![ip("10.9.0.1")];
+        let context = Context { addresses, ..Context::of(node) };
         let balancer = Balancer::new(context.clone(), targets).with_selection(selection);
         Self { balancer, tables: Actual::default(), targets, selection, context }
     }

@@ -2,6 +2,7 @@
 //! What the tables must say for a set of objects.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 
 use super::random::MAGLEV;
 use super::support::Kernel;
@@ -9,9 +10,9 @@ use crate::abi::{
     Addr, SERVICE_HAS_ENDPOINTS, SERVICE_MAGLEV, SERVICE_SOURCE_RANGES, ServiceKey, ServiceKind,
     SourceRangeKey, TargetStatus, VIP_CLUSTER_IP, VIP_EXTERNAL, VIP_FOREIGN,
 };
-use crate::lb::Owner;
 use crate::lb::frontends::{families, frontends};
-use crate::model::{Endpoint, EndpointSlice, Pod, Protocol, Service, TrafficPolicy};
+use crate::lb::{Context, Owner};
+use crate::model::{Endpoint, EndpointSlice, Pod, Protocol, Service, ServiceType, TrafficPolicy};
 
 /// What the objects ask for, said in the plainest way.
 #[derive(Default)]
@@ -67,6 +68,10 @@ impl World {
                 }
             }
         }
+        for (key, backend) in self.health_checks(kernel.balancer.context()) {
+            assert_eq!(kernel.outside(key), [backend.to_string()], "{key:?}");
+            expected.insert(key);
+        }
         for (key, pod) in self.host_ports(&expected) {
             assert_eq!(kernel.inside(key), [format!("{}:80", pod.ips[0])], "of {}", pod.name);
             assert_eq!(kernel.outside(key), kernel.inside(key));
@@ -77,6 +82,21 @@ impl World {
         self.check_nothing_is_left_over(kernel);
         self.check_addresses(kernel);
         super::explain::agrees(kernel);
+    }
+
+    /// Health check ports at load balancers' addresses, with the node's own; all are IPv4.
+    fn health_checks(&self, context: &Context) -> BTreeMap<ServiceKey, SocketAddr> {
+        let asked = self.services.values().filter(|service| {
+            service.r#type == ServiceType::LoadBalancer
+                && service.external_policy == TrafficPolicy::Local
+                && families(service).any(|v6| !v6)
+        });
+        let keys = asked.filter_map(|service| {
+            let (port, ingress) = (service.health_check_node_port?, service.ingress.first()?);
+            let key = ServiceKey::new(ingress.ip.into(), port, Protocol::Tcp.number());
+            Some((key, SocketAddr::new(*context.addresses.first()?, port)))
+        });
+        keys.collect()
     }
 
     /// Each hostPort that no service has, with its newest pod.
@@ -120,7 +140,7 @@ impl World {
             _ => (&cluster, under(service.external_policy)),
         };
         let set = |names: Vec<String>| -> Set {
-            let addresses = names.iter().map(|n| n.parse::<std::net::SocketAddr>().unwrap());
+            let addresses = names.iter().map(|n| n.parse::<SocketAddr>().unwrap());
             addresses.map(|a| (a.ip().into(), a.port())).collect()
         };
         assert_eq!(&set(kernel.inside(key)), inside, "inside of {key:?}");
@@ -142,6 +162,10 @@ impl World {
             let list = kernel.balancer.lists().find(|list| list.id == value.id).unwrap();
             let service = match list.owner {
                 Owner::Service(name) => &self.services[&*name.name],
+                Owner::HealthCheck(_) => {
+                    *vips.entry(key.vip).or_default() |= VIP_EXTERNAL;
+                    continue;
+                }
                 Owner::HostPort(key) if key.vip == Addr::V4_WILDCARD => {
                     host_ports += 1;
                     continue;

@@ -24,6 +24,9 @@ use crate::lab::pod::Pod;
 /// In the NodePort range, as the API server allots it.
 const PORT: u16 = 32100;
 
+/// Of the load balancer; no node owns them.
+const INGRESS: [&str; 2] = ["192.0.2.90", "2001:db8:c0::90"];
+
 #[test]
 fn health_check_ports_outlive_agents_and_follow_the_endpoints() {
     let mut stage = Stage::raise(2, "");
@@ -50,6 +53,7 @@ fn health_check_ports_outlive_agents_and_follow_the_endpoints() {
         .map(|v6| Prober::start(&stage.lab.outside, at(1, v6)))
         .into_iter()
         .chain([Prober::start(&stage.lab.node(1).place, at(1, false))])
+        .chain(INGRESS.map(|vip| Prober::start(&stage.lab.outside, SocketAddr::new(ip(vip), PORT))))
         .collect();
     for signal in [Signal::SIGKILL, Signal::SIGTERM, Signal::SIGKILL] {
         let node = &mut stage.lab.nodes[0];
@@ -128,6 +132,38 @@ fn a_keeper_that_dies_is_replaced_and_a_taken_port_is_named() {
     eventually("nobody answers", || ask(&stage.lab.outside, at(1, false)).is_err());
 }
 
+#[test]
+fn a_load_balancer_that_probes_its_own_address_is_answered_by_the_node_it_asks() {
+    let stage = Stage::raise(2, "");
+    publish(&stage, &[&stage.web], Some(PORT));
+    let outside = &stage.lab.outside;
+    for (v6, address) in [false, true].into_iter().zip(INGRESS.map(ip)) {
+        let probed = SocketAddr::new(address, PORT);
+        for (node, code, count) in [(1, "200", 1), (2, "503", 0), (1, "200", 1)] {
+            let via = node_ip(node, v6);
+            outside.netns.ip(&format!("route replace {address} via {via}"));
+            stage.until_at(outside, probed, code, count);
+        }
+        // The same inside: each node answers for itself.
+        for (pod, (code, count)) in stage.clients.iter().zip([("200", 1), ("503", 0)]) {
+            stage.until_at(&pod.place, probed, code, count);
+        }
+        let unknown = ask(outside, SocketAddr::new(address, PORT + 1)).unwrap_err();
+        assert_eq!(unknown.kind(), io::ErrorKind::ConnectionRefused);
+    }
+    let list = stage.lab.node(1).culvert(&["service", "list"]).unwrap();
+    assert!(list.contains("192.0.2.90:32100/TCP"), "{list}");
+    let why = stage.lab.node(1).culvert(&["service", "explain", "192.0.2.90:32100"]).unwrap();
+    assert!(why.contains("healthCheckNodePort of Service lab/checked"), "{why}");
+    stage.lab.node(1).culvert(&["check"]).unwrap();
+
+    publish(&stage, &[&stage.web], None);
+    eventually("nobody is asked for the port", || {
+        let list = stage.lab.node(1).culvert(&["service", "list"]).unwrap();
+        !list.contains("32100")
+    });
+}
+
 /// A service that is served only where its endpoints are.
 fn publish(stage: &Stage, backends: &[&Pod], port: Option<u16>) {
     publish_as(stage, backends, port, None);
@@ -139,7 +175,7 @@ fn publish_as(stage: &Stage, backends: &[&Pod], port: Option<u16>, conditions: O
         kind: "LoadBalancer",
         number: 90,
         node_port: Some(30090),
-        ingress: vec![ip("192.0.2.90")],
+        ingress: INGRESS.map(ip).into(),
         ..Service::default()
     };
     let mut objects = service.objects(backends);
@@ -162,9 +198,13 @@ fn at(node: u8, v6: bool) -> SocketAddr {
 impl Stage {
     /// Waits until a node answers so.
     fn until(&self, node: u8, v6: bool, code: &str, endpoints: usize) {
+        self.until_at(&self.lab.outside, at(node, v6), code, endpoints);
+    }
+
+    fn until_at(&self, from: &Place, to: SocketAddr, code: &str, endpoints: usize) {
         let count = format!("\"localEndpoints\":{endpoints},");
-        eventually(&format!("node {node} answers {code} with {endpoints} endpoints"), || {
-            let answer = ask(&self.lab.outside, at(node, v6)).unwrap_or_default();
+        eventually(&format!("{to} answers {code} with {endpoints} endpoints"), || {
+            let answer = ask(from, to).unwrap_or_default();
             answer.split(' ').nth(1) == Some(code) && answer.contains(&count)
         });
     }
