@@ -236,7 +236,7 @@ fn rules(owner: &Owner, service: &model::Service) -> Vec<Rule> {
         add("hostPort", "the newest live pod that asks for it has it".to_owned());
         return rules;
     }
-    add("type", format!("{:?}", service.r#type));
+    add("type", service.r#type.name().to_owned());
     add("externalTrafficPolicy", format!("{:?}", service.external_policy));
     add("internalTrafficPolicy", format!("{:?}", service.internal_policy));
     match service.affinity_timeout {
