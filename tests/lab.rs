@@ -34,6 +34,7 @@ mod cases {
     mod demo;
     mod dsr;
     mod dsr_path;
+    mod faults;
     mod fire;
     mod health;
     mod host_ips;
