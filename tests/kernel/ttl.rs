@@ -9,6 +9,9 @@ use crate::support::objects::{Frontend, TCP, UDP};
 use crate::support::packet::icmp::IcmpError;
 use crate::support::packet::{ACK, Packet, SYN, tcp, udp};
 
+/// Who asks and who answers.
+type Ends = fn(&Family) -> [&'static str; 2];
+
 /// From where a packet comes: program and device.
 type From = fn(&Node) -> (&'static str, u32);
 
@@ -38,8 +41,8 @@ fn ends(node: &Node, family: Family, from: From, packet: &Packet, what: &str) {
 
 #[test]
 fn a_ttl_that_ends_here_is_told_to_whoever_sent_the_packet() {
-    // Who asks, who answers, and from where each one's packets come.
-    let cases: [(fn(&Family) -> [&'static str; 2], From, From); 3] = [
+    // The two, and from where each one's packets come.
+    let cases: [(Ends, From, From); 3] = [
         (|family| [family.client, family.remote], WIRE, WIRE),
         (|family| [family.client, family.pod], WIRE, POD),
         (|family| [family.pod, family.remote], POD, WIRE),

@@ -153,7 +153,7 @@ fn an_unknown_port_of_a_service_is_refused_at_once() {
 #[test]
 fn ping_gets_an_answer_from_a_service_or_is_refused() {
     let stage = &*SHARED;
-    let service = balancer("pinged", 67);
+    let service = balancer("pinged", 68);
     publish(stage, &service, &[&stage.web], |_| ());
     let (pod, node, outside) =
         (&stage.clients[0].place, &stage.lab.node(1).place, &stage.lab.outside);
