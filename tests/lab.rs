@@ -36,6 +36,7 @@ mod cases {
     mod dsr_path;
     mod faults;
     mod fire;
+    mod full_maps;
     mod health;
     mod host_ips;
     mod host_ports;
