@@ -87,7 +87,7 @@ __noinline int balance_plan(struct __sk_buff *skb)
 	scratch->packet.service = service->id;
 
 	if (zone != ZONE_POD && service->kind == SERVICE_CLUSTER_IP)
-		return verdict_drop(DROP_CLUSTER_IP);
+		return unserved_cluster_ip();
 	if ((service->flags & SERVICE_SOURCE_RANGES) &&
 	    !source_range_permits(service, &scratch->packet.key.saddr))
 		return verdict_drop(DROP_DENIED);

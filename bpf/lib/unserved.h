@@ -81,6 +81,16 @@ static __always_inline const struct vip *unserved_vip(const struct addr *addr)
 }
 
 /*
+ * What becomes of a packet from the wire to a ClusterIP. Without NodePorts, what comes from outside
+ * is somebody else's, who may serve this too: kube-proxy does. Returns the verdict.
+ */
+static __always_inline int unserved_cluster_ip(void)
+{
+	return CONFIG.nodeport ? verdict_drop(DROP_CLUSTER_IP)
+			       : verdict(OUTCOME_STACK, TC_ACT_UNSPEC);
+}
+
+/*
  * Answers or refuses scratch->packet, whose destination is in `vips` and no frontend. @ports: it
  * has some. Returns the verdict, or VERDICT_NONE: it is left alone.
  */
@@ -100,7 +110,7 @@ __noinline int unserved(struct __sk_buff *skb, __u32 ports)
 		return VERDICT_NONE;
 	from_pod = packet->key.zone == ZONE_POD;
 	if (!from_pod && !(vip->flags & VIP_EXTERNAL))
-		return verdict_drop(DROP_CLUSTER_IP);
+		return unserved_cluster_ip();
 	/* Pods are not cut off from what others serve on the address. */
 	if (from_pod && !(vip->flags & VIP_CLUSTER_IP) && (ports || !CONFIG.external_ips_inside))
 		return VERDICT_NONE;

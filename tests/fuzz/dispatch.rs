@@ -210,8 +210,8 @@ impl Judge {
             && self.is_direct(proto, old, new)
             && !(same && ours(old.0.ip()));
         // An answer to a client of this node has no device whose MTU would count.
-        let answer = self.answers.contains(&(proto, old, new)) && !same;
-        (direct || answer).then_some(lowered)
+        let answer = self.answers.contains(&(proto, old, new)) || self.is_unseen(proto, old, new);
+        (direct || answer && !same).then_some(lowered)
     }
 
     fn lowered(&self, view: &View<'_>) -> Option<Vec<u8>> {

@@ -250,7 +250,12 @@ impl Judge {
     pub(super) fn knows(&self, proto: u8, old: Ends, new: Ends) -> bool {
         self.known.get(&(proto, old)).is_some_and(|known| known.contains(&new))
             || self.is_direct(proto, old, new)
-            || old.1.ip() == new.1.ip() && self.unseen.contains(&(proto, old.0, new))
+            || self.is_unseen(proto, old, new)
+    }
+
+    /// Whether `old` may be an answer in a flow whose port was never seen, and `new` what it becomes.
+    pub(super) fn is_unseen(&self, proto: u8, old: Ends, new: Ends) -> bool {
+        old.1.ip() == new.1.ip() && self.unseen.contains(&(proto, old.0, new))
     }
 
     pub(super) fn note(&mut self, proto: u8, old: Ends, new: Ends) {

@@ -52,6 +52,22 @@ fn an_unknown_port_of_a_cluster_ip_is_refused_inside_and_dropped_outside() {
 }
 
 #[test]
+fn without_node_ports_a_cluster_ip_is_left_to_who_serves_the_outside() {
+    for family in FAMILIES {
+        let node = Node::with(|config| config.nodeport = 0);
+        let backend = family.at(family.remote, 8080);
+        let _service = node.objects.serve(frontend(family, ServiceKind::ClusterIp), &[&backend]);
+        for port in [SERVED, UNKNOWN] {
+            let packet = ask(family, family.client, port);
+            assert_eq!(node.wire(&packet), (TC_NEXT, packet.bytes()));
+        }
+        let echo = Echo::request(family.client, family.vip).bytes();
+        assert_eq!(node.raw("from_netdev", node.uplink, &echo), (TC_NEXT, echo));
+        assert_eq!(node.counted(Outcome::Stack), 3);
+    }
+}
+
+#[test]
 fn an_unknown_port_of_a_load_balancer_is_refused_outside_and_travels_inside() {
     for family in FAMILIES {
         let node = Node::new();

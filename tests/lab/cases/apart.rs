@@ -92,6 +92,8 @@ fn without_replacement_pods_are_served_and_the_rest_is_left_to_kube_proxy() {
     // kube-proxy's rules: what is translated in the host's stack is translated back there.
     stage.lab.node(1).place.netns.run(|| translate(&stage, &service));
     for v6 in [false, true] {
+        let (cluster, node) = (service.cluster_ip(v6), node_ip(1, v6));
+        stage.lab.outside.netns.ip(&format!("route add {cluster} via {node}"));
         let balancer = SocketAddr::new(service.ingress[usize::from(v6)], SERVICE_PORT);
         let client = stage.ask_until(&stage.lab.outside, "tcp", balancer, |o| o.is_from("web"));
         let Outcome::Answer { peer, seen, .. } = client else { unreachable!() };
@@ -99,8 +101,10 @@ fn without_replacement_pods_are_served_and_the_rest_is_left_to_kube_proxy() {
         for protocol in PROTOCOLS {
             stage.ask_until(&stage.lab.outside, protocol, balancer, |o| o.is_from("web"));
             stage.ask_until(&stage.clients[0].place, protocol, balancer, |o| o.is_from("web"));
-            let cluster = SocketAddr::new(service.cluster_ip(v6), SERVICE_PORT);
-            stage.ask_until(host, protocol, cluster, |o| o.is_from("web"));
+            let cluster = SocketAddr::new(cluster, SERVICE_PORT);
+            for from in [host, &stage.lab.outside] {
+                stage.ask_until(from, protocol, cluster, |o| o.is_from("web"));
+            }
         }
     }
 }
