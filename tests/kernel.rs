@@ -84,6 +84,7 @@ mod kernel {
     mod storm;
     mod sync;
     mod trace_events;
+    mod ttl;
     mod vips;
     mod wire;
     mod wire_vlan;

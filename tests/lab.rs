@@ -34,7 +34,9 @@ mod cases {
     mod demo;
     mod dsr;
     mod dsr_path;
+    mod faults;
     mod fire;
+    mod full_maps;
     mod health;
     mod host_ips;
     mod host_ports;

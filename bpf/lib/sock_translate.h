@@ -151,11 +151,25 @@ static __always_inline void sock_remember(struct sock_nat *nat, const struct soc
 	sock_nat_set_flags(entry, SOCK_NAT_USED | SOCK_NAT_SHOWN);
 }
 
+/*
+ * Whether the packets of this socket are refused when they leave the pod, so that connect(2) may
+ * succeed as it does with any address. ping(8) connects a datagram socket to some port before it
+ * asks for an echo, and gives up where that fails.
+ */
+static __always_inline bool sock_refused_later(struct bpf_sock_addr *ctx,
+					       const struct sock_dest *dest)
+{
+	struct addr client;
+
+	return dest->proto == IPPROTO_UDP && dest->connecting &&
+	       sock_client(ctx, &dest->addr, &client) == SOCK_CLIENT_POD;
+}
+
 /* Leaves alone, or refuses, what is no service for this socket. */
 static __always_inline enum sock_verdict sock_unserved(struct bpf_sock_addr *ctx,
 						       const struct sock_dest *dest, bool closed)
 {
-	if (closed)
+	if (closed && !sock_refused_later(ctx, dest))
 		return sock_refuse(dest, 0, DROP_UNKNOWN_PORT, ECONNREFUSED);
 	return sock_pass(ctx, dest);
 }

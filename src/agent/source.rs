@@ -119,7 +119,7 @@ pub async fn why_not(config: &Config, name: &ObjectName) -> String {
         },
     };
     match found {
-        Found::Nothing => "the source has no such Service".to_owned(),
+        Found::Nothing => format!("the source has no such Service: `{name}`"),
         Found::Ours => {
             "the source has it and the agent does not know it (yet); see `culvert check`".to_owned()
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::client::{Client, block_on};
-use super::error;
+use super::error::{self, Hint};
 use super::output::Output;
 use super::paths::Paths;
 use super::table;
@@ -54,14 +54,20 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
 }
 
 fn ask(args: &Args) -> Result<Answer> {
-    let path = path(&args.subject, args.from);
+    let path = path(&args.subject, args.from)?;
     block_on(async {
         let client = Client::connect(&args.paths.resolve()?.socket).await?;
         client.patient(TIMEOUT).get(&path).await
     })
 }
 
-fn path(subject: &str, from: Option<IpAddr>) -> String {
+fn path(subject: &str, from: Option<IpAddr>) -> Result<String> {
+    let bare = subject.trim_start_matches('[').trim_end_matches(']');
+    if let Ok(ip) = bare.parse::<IpAddr>() {
+        let hint = format!("name one, such as `{}`", SocketAddr::new(ip, 80));
+        let message = format!("`{subject}` is an address without a port");
+        return Err(anyhow::Error::msg(Hint { message, hint }));
+    }
     let mut path = match subject.parse::<SocketAddr>() {
         Ok(address) => format!("/v1/explain?address={}&port={}", address.ip(), address.port()),
         Err(_) if subject.contains('/') => format!("/v1/explain?service={subject}"),
@@ -70,7 +76,7 @@ fn path(subject: &str, from: Option<IpAddr>) -> String {
     if let Some(from) = from {
         path.push_str(&format!("&from={from}"));
     }
-    path
+    Ok(path)
 }
 
 fn draw(found: &Answer) -> String {
@@ -172,9 +178,23 @@ mod tests {
     #[test]
     fn a_subject_is_a_frontend_or_a_name() {
         let from = Some("10.0.0.9".parse().unwrap());
+        let path = |subject, from| path(subject, from).unwrap();
         assert_eq!(path("web", None), "/v1/explain?service=default/web");
         assert_eq!(path("kube-system/dns", None), "/v1/explain?service=kube-system/dns");
         assert_eq!(path("[fd00::1]:80", from), "/v1/explain?address=fd00::1&port=80&from=10.0.0.9");
+    }
+
+    #[test]
+    fn an_address_alone_is_no_name_of_a_service() {
+        for (subject, example) in [
+            ("10.96.0.1", "10.96.0.1:80"),
+            ("fd00::1", "[fd00::1]:80"),
+            ("[fd00::1]", "[fd00::1]:80"),
+        ] {
+            let error = path(subject, None).unwrap_err();
+            assert_eq!(error.to_string(), format!("`{subject}` is an address without a port"));
+            assert!(error.downcast_ref::<Hint>().unwrap().hint.contains(example));
+        }
     }
 
     fn verdict(from: &[Side], hooks: &[&str], fate: Fate, reason: &str) -> Verdict {
@@ -205,7 +225,7 @@ mod tests {
         };
         let explanation = Explanation {
             subject: "Service default/web".to_owned(),
-            rules: vec![Rule { name: "type".to_owned(), value: "ClusterIp".to_owned() }],
+            rules: vec![Rule { name: "type".to_owned(), value: "ClusterIP".to_owned() }],
             ports: vec![PortView {
                 port: 80,
                 protocol: "TCP".to_owned(),

@@ -241,7 +241,7 @@ fn rules(owner: &Owner, service: &model::Service) -> Vec<Rule> {
         add(name, value.to_owned());
         return rules;
     }
-    add("type", format!("{:?}", service.r#type));
+    add("type", service.r#type.name().to_owned());
     add("externalTrafficPolicy", format!("{:?}", service.external_policy));
     add("internalTrafficPolicy", format!("{:?}", service.internal_policy));
     match service.affinity_timeout {

@@ -140,6 +140,11 @@ fn parse(query: &str) -> Result<Asked, String> {
         (None, Some(ip), Some(port)) => Question::Address(ip, port),
         _ => return Err("give either `service`, or `address` and `port`".to_owned()),
     };
+    if let (Question::Address(ip, _), Some(from)) = (&question, from)
+        && ip.is_ipv4() != from.is_ipv4()
+    {
+        return Err(format!("a client at {from} cannot ask {ip}, which is of the other IP family"));
+    }
     Ok(Asked { question, from })
 }
 
@@ -155,9 +160,9 @@ mod tests {
     fn a_question_names_a_service_or_a_frontend() {
         let question = Question::Service(ObjectName::new("default", "web"));
         assert_eq!(parse("service=default/web"), Ok(Asked { question, from: None }));
-        let asked = parse("address=fd00::1&port=80&from=10.0.0.1").unwrap();
+        let asked = parse("address=fd00::1&port=80&from=fd00::2").unwrap();
         assert_eq!(asked.question, Question::Address("fd00::1".parse().unwrap(), 80));
-        assert_eq!(asked.from, Some("10.0.0.1".parse().unwrap()));
+        assert_eq!(asked.from, Some("fd00::2".parse().unwrap()));
     }
 
     #[test]
@@ -169,6 +174,8 @@ mod tests {
             ("address=x&port=80", "`x`"),
             ("address=10.0.0.1&port=99999", "`99999`"),
             ("service=a/b&address=10.0.0.1&port=1", "either"),
+            ("address=10.0.0.1&port=80&from=fd00::1", "other IP family"),
+            ("address=fd00::1&port=80&from=10.0.0.1", "other IP family"),
             ("what=1", "`what`"),
         ] {
             assert!(parse(query).unwrap_err().contains(word), "{query}");

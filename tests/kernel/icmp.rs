@@ -20,6 +20,12 @@ fn too_big(family: Family) -> (u8, u8) {
     if family.v6 { (2, 0) } else { (3, 4) }
 }
 
+/// Those and the others that a router tells of a packet: no route, TTL exceeded, and of reassembly.
+fn errors(family: Family) -> Vec<(u8, u8)> {
+    let others = if family.v6 { [(1, 0), (3, 0), (3, 1)] } else { [(3, 1), (11, 0), (11, 1)] };
+    [&others[..], &[too_big(family)]].concat()
+}
+
 fn service(node: &Node, family: Family, proto: u8, backend: &str) -> Packet {
     let vip = family.at(family.vip, 80);
     let frontend = Frontend::cluster_ip(&vip, proto).kind(ServiceKind::LoadBalancer);
@@ -49,11 +55,12 @@ fn a_router_behind_the_node_reaches_the_client() {
             let node = Node::new();
             let request = service(&node, family, proto, &family.at(family.remote, 8080));
             let sent = node.wire_ok(&request);
-            let (kind, code) = too_big(family);
-            let error = IcmpError::frame(router(family), &sent, kind, code);
-            let got = through(&node, "from_netdev", node.uplink, &error);
-            check(&got, router(family), request.src, &request);
-            assert_eq!((got.kind, got.code), (kind, code));
+            for (kind, code) in errors(family) {
+                let error = IcmpError::frame(router(family), &sent, kind, code);
+                let got = through(&node, "from_netdev", node.uplink, &error);
+                check(&got, router(family), request.src, &request);
+                assert_eq!((got.kind, got.code), (kind, code));
+            }
         }
     }
 }
@@ -98,10 +105,12 @@ fn a_router_before_the_node_reaches_the_backend() {
             let answer = sent.answer(SYN | ACK);
             let reply =
                 if backend == family.pod { node.leave_ok(&answer) } else { node.wire_ok(&answer) };
-            let (kind, code) = too_big(family);
-            let error = IcmpError::frame(router(family), &reply, kind, code);
-            let got = through(&node, "from_netdev", node.uplink, &error);
-            check(&got, router(family), answer.src, &answer);
+            for (kind, code) in errors(family) {
+                let error = IcmpError::frame(router(family), &reply, kind, code);
+                let got = through(&node, "from_netdev", node.uplink, &error);
+                check(&got, router(family), answer.src, &answer);
+                assert_eq!((got.kind, got.code), (kind, code));
+            }
         }
     }
 }
@@ -114,10 +123,12 @@ fn a_pod_behind_its_service_learns_of_its_path() {
         node.objects.serve(Frontend::cluster_ip(&vip, TCP), &[&family.at(family.remote, 8080)]);
         let request = tcp(&family.at(family.pod, 40001), &vip, SYN);
         let sent = node.leave_ok(&request);
-        let (kind, code) = too_big(family);
-        let error = IcmpError::frame(router(family), &sent, kind, code);
-        let got = through(&node, "from_netdev", node.uplink, &error);
-        check(&got, router(family), request.src, &request);
+        for (kind, code) in errors(family) {
+            let error = IcmpError::frame(router(family), &sent, kind, code);
+            let got = through(&node, "from_netdev", node.uplink, &error);
+            check(&got, router(family), request.src, &request);
+            assert_eq!((got.kind, got.code), (kind, code));
+        }
     }
 }
 

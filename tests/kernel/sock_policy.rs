@@ -50,6 +50,29 @@ fn an_unknown_port_of_a_cluster_ip_is_refused_at_once() {
     assert_eq!(counted(&node, Outcome::DropUnknownPort), refused);
 }
 
+/// ping(8) connects a datagram socket to some port first, to learn its own address.
+#[test]
+fn a_pods_datagram_socket_connects_to_an_unknown_port_and_its_packets_are_refused() {
+    for [vip, backend, unknown] in CLUSTER_IPS {
+        let node = SocketNode::new();
+        node.objects.serve(Frontend::cluster_ip(vip, TCP), &[backend]);
+        let (known, stranger) = (namespace(), namespace());
+        if !know(&node, &known, "10.244.1.5", "fd00:244:1::5") {
+            return eprintln!("this kernel tells no cookie of a namespace");
+        }
+        node.pod(&known, || {
+            // Left alone: there is no route.
+            assert_eq!(errno(any(unknown).connect(unknown)), libc::ENETUNREACH);
+            assert_eq!(errno(any(unknown).send_to(b"x", unknown)), libc::ECONNREFUSED);
+            assert_eq!(tcp_error(unknown), libc::ECONNREFUSED);
+        });
+        // Whoever leaves through a device that is not ours, and the node, whose echo nobody answers.
+        let refused = || assert_eq!(errno(any(unknown).connect(unknown)), libc::ECONNREFUSED);
+        node.pod(&stranger, refused);
+        node.host(refused);
+    }
+}
+
 #[test]
 fn an_unknown_port_travels_where_others_may_serve_it() {
     let node = SocketNode::new();

@@ -245,6 +245,23 @@ fn each_full_map_is_named_with_the_services_that_wait_for_it() {
 }
 
 #[test]
+fn the_services_that_wait_for_a_full_map_are_named_one_by_one() {
+    for (services, wait) in [(3, "2 wait"), (14, "13 wait")] {
+        let world = World::new(&[("services", 1)]);
+        let mut sync = world.start();
+        list(&mut sync, (1..=services).map(service).collect(), vec![]);
+        settle(&mut sync, Instant::now());
+        let problems = sync.problems();
+        let [problem] = problems.as_slice() else { panic!("{problems:?}") };
+        assert!(problem.message.contains("map `services` is full"), "{problem:?}");
+        assert!(problem.message.contains(wait), "{problem:?}");
+        let named = problem.message.matches("Service default/s").count();
+        assert_eq!(named, usize::from(services - 1).min(10), "{problem:?}");
+        assert_eq!(problem.message.ends_with(" and 3 more"), services == 14, "{problem:?}");
+    }
+}
+
+#[test]
 fn a_restart_in_the_middle_is_completed_and_leftovers_are_pruned() {
     let world = World::new(&[]);
     let mut first = world.start();

@@ -5,10 +5,10 @@ use std::fs;
 use std::path::Path;
 
 use culvert::k8s::kube::Options;
-use culvert::model::Kind;
+use culvert::model::{Kind, SourceStatus};
 use serde_json::{Value, json};
 
-use super::objects::{follow, options, service};
+use super::objects::{follow, options, port, service};
 use crate::support::apiserver::{ApiServer, Authority};
 
 /// A service account's directory.
@@ -64,6 +64,33 @@ async fn a_kubeconfig_names_server_authority_and_token() {
     let mut listener = follow(options);
     listener.until("all kinds", |world| world.listed.len() == 4).await;
     assert_eq!(listener.world.names(Kind::Service), "shop/web");
+}
+
+#[tokio::test]
+async fn a_watch_that_is_cut_is_counted_and_goes_on_and_one_that_ends_is_not() {
+    let authority = Authority::new();
+    for server in [ApiServer::start().await, ApiServer::start_tls(&authority).await] {
+        server.set(service("web", 80));
+        let account = account(authority.pem(), "secret");
+        let mut listener = follow(in_cluster(&server, account.path()));
+        listener.until("all kinds", |world| world.listed.len() == 4).await;
+        listener.world.log.clear();
+        server.end_watches();
+        server.set(service("web", 81));
+        listener.until("the change", |world| port(world, "web") == Some(81)).await;
+        let status = listener.until_status("connected", |status| status.connected).await;
+        assert_eq!(status.troubles.len(), 0, "{status:?}");
+
+        server.drop_connections();
+        let cut = |status: &SourceStatus| {
+            status.troubles.get(&(Kind::Service, "connection")).is_some_and(|count| *count == 1)
+        };
+        listener.until_status("the cut", cut).await;
+        listener.until_status("its end", |s| s.connected && s.problems.is_empty()).await;
+        server.set(service("web", 82));
+        listener.until("the next change", |world| port(world, "web") == Some(82)).await;
+        assert_eq!(listener.world.log, ["set Service(shop/web)"; 2], "listed anew");
+    }
 }
 
 fn kubeconfig(server: &str, ca: &Path) -> Value {

@@ -2,7 +2,9 @@
 //! The body of an answer that may go on for minutes: tells of every sign of life, and ends when
 //! its server is given up.
 
+use std::error::Error;
 use std::fmt;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -18,6 +20,8 @@ pub(super) struct Watched {
     number: usize,
     /// Done when the server is given up.
     cut: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// Called when the connection ends before the answer does.
+    cut_off: Option<Arc<dyn Fn() + Send + Sync>>,
 }
 
 impl Watched {
@@ -29,7 +33,12 @@ impl Watched {
                 std::future::pending::<()>().await;
             }
         };
-        Self { body, servers, number, cut: Box::pin(cut) }
+        Self { body, servers, number, cut: Box::pin(cut), cut_off: None }
+    }
+
+    pub fn telling(mut self, cut_off: Arc<dyn Fn() + Send + Sync>) -> Self {
+        self.cut_off = Some(cut_off);
+        self
     }
 }
 
@@ -45,6 +54,19 @@ impl fmt::Debug for Watched {
     }
 }
 
+/// The `kube` crate takes such an end for that of the watch, and resumes it without a word.
+fn is_resumed_in_silence(error: &hyper::Error) -> bool {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(each) = cause {
+        let io = each.downcast_ref::<io::Error>();
+        if io.is_some_and(|io| io.kind() == io::ErrorKind::UnexpectedEof) {
+            return true;
+        }
+        cause = each.source();
+    }
+    false
+}
+
 impl Body for Watched {
     type Data = Bytes;
     type Error = BoxError;
@@ -55,6 +77,11 @@ impl Body for Watched {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
             self.servers.heard(self.number);
+            if let (Some(Err(error)), Some(cut_off)) = (&frame, &self.cut_off)
+                && is_resumed_in_silence(error)
+            {
+                cut_off();
+            }
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
         self.cut.as_mut().poll(cx).map(|()| Some(Err("the server fell silent".into())))

@@ -28,7 +28,7 @@ pub async fn find(options: Options, name: &ObjectName) -> Result<Found, Error> {
     let servers = Arc::new(Servers::new(uris, board));
     let mut decoder = Decoder::new(options.proxy_name.clone());
     let transport = Arc::new(Transport::new(options, servers).await?);
-    let services: Api<wire::Service> = Api::all(link::client(transport, || {}));
+    let services: Api<wire::Service> = Api::all(link::client(transport, || {}, || {}));
     let selector = format!("metadata.name={},metadata.namespace={}", name.name, name.namespace);
     let listed = services.list(&ListParams::default().fields(&selector)).await;
     let listed = listed.map_err(|source| Error::Client { server, source: Box::new(source) })?;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! One kind's way to the servers: the shared transport, and the news that the server answers.
+//! One kind's way to the servers: the shared transport, and the news that the server answers, or
+//! that an answer was cut off.
 
 use std::fmt;
 use std::pin::Pin;
@@ -18,6 +19,7 @@ use super::transport::Transport;
 struct Link {
     transport: Arc<Transport>,
     answered: Arc<dyn Fn() + Send + Sync>,
+    cut_off: Arc<dyn Fn() + Send + Sync>,
 }
 
 impl fmt::Debug for Link {
@@ -26,12 +28,15 @@ impl fmt::Debug for Link {
     }
 }
 
-/// A client that calls `answered` whenever a server answers as it should.
+/// A client that calls `answered` whenever a server answers as it should, and `cut_off` when the
+/// connection ends in the middle of an answer, of which the watcher says nothing.
 pub(super) fn client(
     transport: Arc<Transport>,
     answered: impl Fn() + Send + Sync + 'static,
+    cut_off: impl Fn() + Send + Sync + 'static,
 ) -> Client {
-    Client::new(Link { transport, answered: Arc::new(answered) }, "default")
+    let (answered, cut_off) = (Arc::new(answered), Arc::new(cut_off));
+    Client::new(Link { transport, answered, cut_off }, "default")
 }
 
 impl Service<Request<Body>> for Link {
@@ -44,13 +49,13 @@ impl Service<Request<Body>> for Link {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let Self { transport, answered } = self.clone();
+        let Self { transport, answered, cut_off } = self.clone();
         Box::pin(async move {
             let answer = transport.send(request).await?;
             if answer.status().is_success() {
                 answered();
             }
-            Ok(answer)
+            Ok(answer.map(|body| body.telling(cut_off)))
         })
     }
 }

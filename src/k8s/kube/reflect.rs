@@ -43,8 +43,12 @@ pub(super) async fn reflect<K>(
 {
     let mut feed = Feed::new(options.proxy_name.clone());
     let mut pause = watcher::DefaultBackoff::default();
-    let answered = board.clone();
-    let client = link::client(Arc::clone(transport), move || answered.link(K::KIND, Link::Up));
+    let (answered, cut_off) = (board.clone(), board.clone());
+    let client = link::client(
+        Arc::clone(transport),
+        move || answered.link(K::KIND, Link::Up),
+        move || cut_off.trouble(K::KIND, "connection"),
+    );
     loop {
         let next = tokio::select! {
             next = follow::<K>(options, client.clone(), &config, &mut feed, tx, board) => next,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a service promises, on wires: affinity, source ranges, unknown ports, labels of the node.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde_json::{Value, json};
 
@@ -147,6 +147,36 @@ fn an_unknown_port_of_a_service_is_refused_at_once() {
                 assert!(outcome.is_refusal(), "{protocol} to {to}: {outcome:?}");
             }
         }
+    }
+}
+
+#[test]
+fn ping_gets_an_answer_from_a_service_or_is_refused() {
+    let stage = &*SHARED;
+    let service = balancer("pinged", 68);
+    publish(stage, &service, &[&stage.web], |_| ());
+    let (pod, node, outside) =
+        (&stage.clients[0].place, &stage.lab.node(1).place, &stage.lab.outside);
+    for v6 in [false, true] {
+        let cluster = service.cluster_ip(v6);
+        let balancer = vip(&service, v6, SERVICE_PORT);
+        for (place, to) in [(pod, SocketAddr::new(cluster, SERVICE_PORT)), (outside, balancer)] {
+            stage.ask_until(place, "tcp", to, |outcome| outcome.is_from("web"));
+        }
+        let ping = |place: &Place, to: IpAddr| {
+            let mut ping = place.command("ping");
+            let output = place.output(ping.args(["-n", "-c1", "-W3", &to.to_string()])).unwrap();
+            let said = [output.stdout, output.stderr].concat();
+            (output.status.success(), String::from_utf8(said).unwrap())
+        };
+        for (place, to) in [(pod, cluster), (outside, balancer.ip())] {
+            let (answered, said) = ping(place, to);
+            assert!(answered, "{said}");
+        }
+        let (answered, said) = ping(node, cluster);
+        assert!(!answered && said.contains("Connection refused"), "{said}");
+        let (answered, said) = ping(outside, cluster);
+        assert!(!answered, "{said}");
     }
 }
 

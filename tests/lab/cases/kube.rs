@@ -35,6 +35,8 @@ fn an_api_server_that_goes_and_comes_back_takes_nothing_with_it() {
     world.until_served_by(&KEPT, "web");
     world.until_served_by(&DOOMED, "web");
     assert!(world.source()["connected"].as_bool().unwrap());
+    let full = "kubeproxy_sync_full_proxy_rules_duration_seconds_count{ip_family=\"IPv6\"}";
+    assert_eq!(world.stage.lab.node(1).metric(full), 1.0, "the first write of all");
 
     let (client, node) = (&world.stage.clients[0].place, &world.stage.lab.node(1).place);
     let talks: Vec<_> = ["tcp", "tcp-new", "udp"]
@@ -193,7 +195,7 @@ impl World {
     }
 
     /// All frontends and backends in the maps.
-    fn written(&self) -> String {
+    pub fn written(&self) -> String {
         let maps = self.maps();
         let mut services = maps.services.entries().unwrap();
         let mut backends = maps.backends.entries().unwrap();

@@ -35,6 +35,77 @@ fn promtool_finds_no_fault_with_what_a_live_agent_tells() {
     assert!(page.matches("# TYPE ").count() > 45, "{page}");
 }
 
+/// Those of `pkg/proxy/metrics` in Kubernetes 1.36 that are not about iptables or nftables.
+const KUBE_PROXYS: [(&str, &str); 15] = [
+    ("sync_proxy_rules_duration_seconds", "histogram"),
+    ("sync_full_proxy_rules_duration_seconds", "histogram"),
+    ("sync_partial_proxy_rules_duration_seconds", "histogram"),
+    ("network_programming_duration_seconds", "histogram"),
+    ("sync_proxy_rules_last_timestamp_seconds", "gauge"),
+    ("sync_proxy_rules_last_queued_timestamp_seconds", "gauge"),
+    ("sync_proxy_rules_service_changes_total", "counter"),
+    ("sync_proxy_rules_service_changes_pending", "gauge"),
+    ("sync_proxy_rules_endpoint_changes_total", "counter"),
+    ("sync_proxy_rules_endpoint_changes_pending", "gauge"),
+    ("sync_proxy_rules_no_local_endpoints_total", "gauge"),
+    ("conntrack_reconciler_sync_duration_seconds", "histogram"),
+    ("conntrack_reconciler_deleted_entries_total", "counter"),
+    ("proxy_healthz_total", "counter"),
+    ("proxy_livez_total", "counter"),
+];
+
+#[test]
+fn kube_proxys_names_are_on_the_page_and_follow_what_happens() {
+    let stage = &*SHARED;
+    let node = stage.lab.node(1);
+    let value = |name: &str, labels: &str| node.metric(&format!("kubeproxy_{name}{{{labels}}}"));
+    let of = |name: &str| value(name, "ip_family=\"IPv4\"");
+    let no_local = || {
+        let labels = "ip_family=\"IPv6\",traffic_policy=\"internal\"";
+        value("sync_proxy_rules_no_local_endpoints_total", labels)
+    };
+    let names = [
+        "sync_proxy_rules_duration_seconds_count",
+        "sync_partial_proxy_rules_duration_seconds_count",
+        "network_programming_duration_seconds_count",
+        "sync_proxy_rules_last_timestamp_seconds",
+        "sync_proxy_rules_last_queued_timestamp_seconds",
+        "sync_proxy_rules_service_changes_total",
+        "sync_proxy_rules_endpoint_changes_total",
+        "conntrack_reconciler_sync_duration_seconds_count",
+    ];
+    let before = names.map(of);
+    let (without, healthy) = (no_local(), value("proxy_healthz_total", "code=\"200\""));
+
+    let service = Service { name: "named", number: 84, ..Service::default() };
+    let mut objects = service.objects(&[&stage.far]);
+    objects[0]["spec"]["internalTrafficPolicy"] = "Local".into();
+    let now = Command::new("date").args(["-u", "+%FT%TZ"]).output().unwrap().stdout;
+    for slice in &mut objects[1..] {
+        slice["metadata"]["annotations"] = serde_json::json!({
+            "endpoints.kubernetes.io/last-change-trigger-time": String::from_utf8_lossy(&now).trim(),
+        });
+    }
+    stage.lab.publish("named", &objects).unwrap();
+    eventually("what the new service changes is counted", || {
+        names.map(of).iter().zip(&before).all(|(now, before)| now > before) && no_local() > without
+    });
+    node.place.netns.run(|| {
+        let mut stream = std::net::TcpStream::connect("127.0.0.1:1025").unwrap();
+        stream.write_all(b"GET /healthz HTTP/1.0\r\n\r\n").unwrap();
+        std::io::Read::read_to_end(&mut stream, &mut Vec::new()).unwrap();
+    });
+    assert!(value("proxy_healthz_total", "code=\"200\"") > healthy);
+
+    let page = node.metrics().unwrap();
+    for (name, kind) in KUBE_PROXYS {
+        let line = format!("# TYPE kubeproxy_{name} {kind}\n");
+        assert!(page.contains(&line), "{line}");
+        let series = |line: &&str| line.starts_with(&format!("kubeproxy_{name}"));
+        assert!(page.lines().any(|line| series(&line)), "{name} has no series");
+    }
+}
+
 #[test]
 fn writes_are_counted_by_map() {
     let stage = &*SHARED;

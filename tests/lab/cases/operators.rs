@@ -113,7 +113,14 @@ fn an_explanation_is_what_happens() {
     assert!(text.contains("headless: DNS"), "{text}");
     let (code, text) = run(node, &["service", "explain", "nothing"]);
     assert_eq!(code, 1);
-    assert!(text.contains("no such Service"), "{text}");
+    assert!(text.contains("no such Service: `default/nothing`"), "{text}");
+    for (args, why) in [
+        ([cluster.ip().to_string().as_str(), "--from", &pod], "without a port"),
+        ([cluster.to_string().as_str(), "--from", "fd00::9"], "other IP family"),
+    ] {
+        let (code, text) = run(node, &[&["service", "explain"], &args[..]].concat());
+        assert!(code == 2 && text.contains(why), "{code}: {text}");
+    }
     let (code, text) = run(node, &["service", "explain", "a/b/c", "--socket", "/nowhere.sock"]);
     assert_eq!(code, 2, "{text}");
 }
