@@ -73,6 +73,11 @@ impl<K: Ord + Clone> Retries<K> {
         failed.map(|(work, attempt)| (work, attempt.reason.as_str()))
     }
 
+    /// Everything that is to be done again.
+    pub fn all(&self) -> impl Iterator<Item = &K> {
+        self.waiting.keys()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }

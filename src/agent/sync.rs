@@ -61,6 +61,8 @@ pub struct ServiceSync {
     /// Tables to hand back, by the same time.
     released: Vec<(Instant, Vec<u32>)>,
     retries: Retries<Work>,
+    /// Of what is tried again, what waits for room in a map.
+    crowded: BTreeSet<Work>,
     /// When the last burst was written.
     wrote: Option<Instant>,
 }
@@ -88,6 +90,7 @@ impl ServiceSync {
             removals: Vec::new(),
             released: Vec::new(),
             retries: Retries::default(),
+            crowded: BTreeSet::new(),
             wrote: None,
         })
     }
@@ -158,6 +161,13 @@ impl ServiceSync {
     /// Everything listed is written and what an earlier agent left over is gone.
     pub fn synced(&self) -> bool {
         self.pruned && self.balancer.pending() == 0 && self.retries.is_empty()
+    }
+
+    /// As [`Self::synced`], but for what waits for room in a map. That is no fault of this node: all
+    /// nodes have the same room, and without the others' services nobody would be better off.
+    pub fn settled(&self) -> bool {
+        let crowded = self.retries.all().all(|work| self.crowded.contains(work));
+        self.pruned && self.balancer.pending() == 0 && crowded
     }
 
     /// What an earlier agent left over is gone.
@@ -243,13 +253,20 @@ impl ServiceSync {
             if !plan.released.is_empty() {
                 self.released.push((written + GRACE, plan.released));
             }
-            self.retries.done(&plan.owner.map_or(Work::Prune, Work::Service));
+            let work = plan.owner.map_or(Work::Prune, Work::Service);
+            self.retries.done(&work);
+            self.crowded.remove(&work);
         }
         for refused in outcome.refused {
             step.failed += 1;
             let work = refused.plan.owner.clone().map_or(Work::Prune, Work::Service);
             let reason = chain(&*refused.error);
             tracing::warn!(?work, error = %reason, "map write refused");
+            if matches!(*refused.error, Error::Full { .. }) {
+                self.crowded.insert(work.clone());
+            } else {
+                self.crowded.remove(&work);
+            }
             self.retries.failed(work, reason, now);
             self.balancer.failed(refused.plan);
         }

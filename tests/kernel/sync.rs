@@ -253,6 +253,7 @@ fn the_services_that_wait_for_a_full_map_are_named_one_by_one() {
         settle(&mut sync, Instant::now());
         let problems = sync.problems();
         let [problem] = problems.as_slice() else { panic!("{problems:?}") };
+        assert!(!sync.synced() && sync.settled(), "{problem:?}");
         assert!(problem.message.contains("map `services` is full"), "{problem:?}");
         assert!(problem.message.contains(wait), "{problem:?}");
         let named = problem.message.matches("Service default/s").count();

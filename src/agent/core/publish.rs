@@ -32,7 +32,7 @@ impl Core {
             let netns: Vec<PathBuf> = self.endpoints.list().map(|pod| pod.netns.clone()).collect();
             reaper.end(step.ended, netns);
         }
-        if self.sync.synced() {
+        if self.sync.settled() {
             if let Some(queued) = self.queued.take() {
                 let took = queued.elapsed();
                 self.metrics.synced(stage, took);

@@ -16,7 +16,7 @@ impl Core {
             waiting.push("the source to list services and endpoint slices".to_owned());
         } else if !self.synced_once {
             waiting.push("the first write of all services".to_owned());
-        } else if self.sync.pending() > 0 && !self.sync.synced() && self.queued_for_long() {
+        } else if self.sync.pending() > 0 && !self.sync.settled() && self.queued_for_long() {
             waiting.push(format!("the writes of {} services", self.sync.pending()));
         }
         if view.links.is_empty() {

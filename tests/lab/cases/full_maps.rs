@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 
+use super::lifecycle::page;
 use super::stage::{Stage, eventually};
 use crate::lab::manifest::{SERVICE_PORT, Service};
 
@@ -13,7 +14,7 @@ const THIRD: Service = service("third", 82);
 
 #[test]
 fn a_full_map_is_told_with_who_waits_and_heals_when_room_comes() {
-    let stage = Stage::raise(1, "bpf:\n  servicesMax: 8\n");
+    let stage = Stage::raise(1, "healthzTimeout: 2s\nbpf:\n  servicesMax: 8\n");
     let (node, client) = (stage.lab.node(1), &stage.clients[0].place);
     let to = |service: &Service| SocketAddr::new(service.cluster_ip(true), SERVICE_PORT);
     let status = || {
@@ -40,6 +41,15 @@ fn a_full_map_is_told_with_who_waits_and_heals_when_room_comes() {
     for service in [&FIRST, &SECOND] {
         assert!(stage.ask(client, "tcp", to(service)).is_from("web"), "{}", service.name);
     }
+    // All nodes have the same room: load balancers must not take out each of them for it.
+    for _ in 0..8 {
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        for path in ["/healthz", "/livez", "/readyz"] {
+            let (code, body) = page(node, path);
+            assert_eq!(code, 200, "{path}: {body}");
+        }
+    }
+    drop(node.add_pod("later").unwrap());
 
     std::fs::remove_file(stage.lab.manifests().join("first.yaml")).unwrap();
     stage.ask_until(client, "tcp", to(&THIRD), |outcome| outcome.is_from("web"));
