@@ -34,9 +34,9 @@ fn an_api_server_that_goes_and_comes_back_takes_nothing_with_it() {
     world.stage.lab.nodes[0].wait_ready().unwrap();
     world.until_served_by(&KEPT, "web");
     world.until_served_by(&DOOMED, "web");
-    assert!(world.source()["connected"].as_bool().unwrap());
+    eventually("all kinds are connected", || world.source()["connected"] == true);
     let full = "kubeproxy_sync_full_proxy_rules_duration_seconds_count{ip_family=\"IPv6\"}";
-    assert_eq!(world.stage.lab.node(1).metric(full), 1.0, "the first write of all");
+    eventually("the first write of all is counted", || world.stage.lab.node(1).metric(full) == 1.0);
 
     let (client, node) = (&world.stage.clients[0].place, &world.stage.lab.node(1).place);
     let talks: Vec<_> = ["tcp", "tcp-new", "udp"]
