@@ -25,6 +25,19 @@ pub struct Service {
 pub const SERVICE_PORT: u16 = 80;
 
 impl Service {
+    /// A ClusterIP and nothing else.
+    pub const fn plain(name: &'static str, number: u8) -> Self {
+        Self {
+            name,
+            kind: "",
+            number,
+            node_port: None,
+            external_ips: Vec::new(),
+            ingress: Vec::new(),
+            annotations: Vec::new(),
+        }
+    }
+
     pub fn cluster_ip(&self, v6: bool) -> IpAddr {
         let n = self.number;
         let text = if v6 { format!("fd96::{n}") } else { format!("10.96.0.{n}") };

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -140,11 +140,20 @@ impl Node {
         self.dir.join("agent.log")
     }
 
-    /// `culvert ARGS` on this node.
-    pub fn culvert(&self, args: &[&str]) -> Result<String> {
+    /// As [`Self::culvert`], for a command that shows what is wrong and fails then.
+    pub fn shown(&self, args: &[&str]) -> Result<String> {
+        Ok(String::from_utf8(self.run(args)?.stdout)?)
+    }
+
+    fn run(&self, args: &[&str]) -> Result<Output> {
         let mut command = self.place.command(&self.programs.culvert);
         command.args(args).arg("--config").arg(self.dir.join("culvert.yaml"));
-        let output = self.place.output(command.stdin(Stdio::null()))?;
+        Ok(self.place.output(command.stdin(Stdio::null()))?)
+    }
+
+    /// `culvert ARGS` on this node.
+    pub fn culvert(&self, args: &[&str]) -> Result<String> {
+        let output = self.run(args)?;
         let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
         ensure!(
             output.status.success(),

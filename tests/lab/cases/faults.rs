@@ -95,7 +95,7 @@ fn each_fault_of_an_api_server_shows_in_status_and_metrics_and_nothing_is_lost()
         if !fault.said.is_empty() {
             let mut shown = String::new();
             let said = until(|| {
-                shown = status(&world);
+                shown = world.stage.lab.node(1).shown(&["status"]).unwrap();
                 shown.contains(fault.said)
             });
             assert!(said, "{what}: no `{}` in\n{shown}", fault.said);
@@ -132,14 +132,4 @@ fn gauge(page: &str, name: &str) -> f64 {
     let start = format!("{name}{{");
     let line = page.lines().find(|line| line.starts_with(&start));
     line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(f64::NAN)
-}
-
-/// `culvert status`, as an operator reads it.
-fn status(world: &World) -> String {
-    let node = world.stage.lab.node(1);
-    let mut command = node.place.command(&node.programs.culvert);
-    command.args(["status", "--config"]).arg(node.dir.join("culvert.yaml"));
-    // A problem makes the command fail, which is as it should be.
-    let output = node.place.output(&mut command).unwrap();
-    String::from_utf8(output.stdout).unwrap()
 }

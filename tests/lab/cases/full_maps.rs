@@ -8,21 +8,16 @@ use super::stage::{Stage, eventually};
 use crate::lab::manifest::{SERVICE_PORT, Service};
 
 /// Two protocols in two families each.
-const FIRST: Service = service("first", 80);
-const SECOND: Service = service("second", 81);
-const THIRD: Service = service("third", 82);
+const FIRST: Service = Service::plain("first", 80);
+const SECOND: Service = Service::plain("second", 81);
+const THIRD: Service = Service::plain("third", 82);
 
 #[test]
 fn a_full_map_is_told_with_who_waits_and_heals_when_room_comes() {
     let stage = Stage::raise(1, "healthzTimeout: 2s\nbpf:\n  servicesMax: 8\n");
     let (node, client) = (stage.lab.node(1), &stage.clients[0].place);
     let to = |service: &Service| SocketAddr::new(service.cluster_ip(true), SERVICE_PORT);
-    let status = || {
-        let mut command = node.place.command(&node.programs.culvert);
-        command.args(["status", "--config"]).arg(node.dir.join("culvert.yaml"));
-        // A problem makes the command fail, which is as it should be.
-        String::from_utf8(node.place.output(&mut command).unwrap().stdout).unwrap()
-    };
+    let status = || node.shown(&["status"]).unwrap();
     for service in [&FIRST, &SECOND] {
         stage.serve(service, &[&stage.web]);
         stage.ask_until(client, "tcp", to(service), |outcome| outcome.is_from("web"));
@@ -56,16 +51,4 @@ fn a_full_map_is_told_with_who_waits_and_heals_when_room_comes() {
     eventually("`status` has nothing more to say", || !status().contains("is full"));
     eventually("nothing is pending", || node.metric("culvert_sync_pending") == 0.0);
     assert!(stage.ask(client, "tcp", to(&SECOND)).is_from("web"));
-}
-
-const fn service(name: &'static str, number: u8) -> Service {
-    Service {
-        name,
-        kind: "",
-        number,
-        node_port: None,
-        external_ips: Vec::new(),
-        ingress: Vec::new(),
-        annotations: Vec::new(),
-    }
 }

@@ -15,10 +15,10 @@ use crate::lab::manifest::{SERVICE_PORT, Service};
 use crate::lab::pod::Pod;
 use crate::support::apiserver::{ApiServer, Resource};
 
-const KEPT: Service = service("kept", 80);
-const DOOMED: Service = service("doomed", 81);
-const FRESH: Service = service("fresh", 82);
-const LATER: Service = service("later", 83);
+const KEPT: Service = Service::plain("kept", 80);
+const DOOMED: Service = Service::plain("doomed", 81);
+const FRESH: Service = Service::plain("fresh", 82);
+const LATER: Service = Service::plain("later", 83);
 
 const TCP: u8 = 6;
 
@@ -169,11 +169,9 @@ impl World {
     /// What `status` says of the source; None: no agent answers.
     fn try_source(&self) -> Option<Value> {
         let node = self.stage.lab.node(1);
-        let mut command = node.place.command(&node.programs.culvert);
-        command.args(["status", "-o", "json", "--config"]).arg(node.dir.join("culvert.yaml"));
-        // An agent that is not ready answers too, and the command fails.
-        let output = node.place.output(&mut command).unwrap();
-        let status: Value = serde_json::from_slice(&output.stdout).ok()?;
+        // An agent that is not ready answers too.
+        let text = node.shown(&["status", "-o", "json"]).unwrap();
+        let status: Value = serde_json::from_str(&text).ok()?;
         status["sources"].get(0).cloned()
     }
 
@@ -212,18 +210,6 @@ impl World {
         let vip = Addr::from(service.cluster_ip(false));
         let key = ServiceKey::new(vip, SERVICE_PORT, TCP);
         self.maps().services.get(&key).unwrap().is_some()
-    }
-}
-
-const fn service(name: &'static str, number: u8) -> Service {
-    Service {
-        name,
-        kind: "",
-        number,
-        node_port: None,
-        external_ips: Vec::new(),
-        ingress: Vec::new(),
-        annotations: Vec::new(),
     }
 }
 

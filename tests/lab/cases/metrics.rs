@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
+use super::lifecycle::page;
 use super::stage::{SHARED, eventually};
 use crate::lab::manifest::{SERVICE_PORT, Service};
 
@@ -90,11 +91,7 @@ fn kube_proxys_names_are_on_the_page_and_follow_what_happens() {
     eventually("what the new service changes is counted", || {
         names.map(of).iter().zip(&before).all(|(now, before)| now > before) && no_local() > without
     });
-    node.place.netns.run(|| {
-        let mut stream = std::net::TcpStream::connect("127.0.0.1:1025").unwrap();
-        stream.write_all(b"GET /healthz HTTP/1.0\r\n\r\n").unwrap();
-        std::io::Read::read_to_end(&mut stream, &mut Vec::new()).unwrap();
-    });
+    page(node, "/healthz");
     assert!(value("proxy_healthz_total", "code=\"200\"") > healthy);
 
     let page = node.metrics().unwrap();
