@@ -10,6 +10,8 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
+#[path = "packets/backend.rs"]
+mod backend;
 #[path = "packets/frame.rs"]
 mod frame;
 #[path = "packets/insn.rs"]
@@ -23,6 +25,8 @@ mod path;
 #[path = "../tests/support/pins.rs"]
 #[expect(dead_code, reason = "shared with the kernel tests, which need more of it")]
 mod pins;
+#[path = "packets/prepared.rs"]
+mod prepared;
 #[path = "packets/raw.rs"]
 mod raw;
 #[path = "packets/world.rs"]
@@ -30,7 +34,8 @@ mod world;
 #[path = "packets/yardstick.rs"]
 mod yardstick;
 
-use path::{Path, Prepared};
+use path::Path;
+use prepared::Prepared;
 use raw::{Vary, Wrapper};
 use world::World;
 use yardstick::Yardstick;
@@ -78,7 +83,8 @@ fn main() -> Result<()> {
     let wanted = std::env::args().skip(1).find(|arg| !arg.starts_with('-')).unwrap_or_default();
     let mut cases = Case::all();
     cases.retain(|case| case.name().contains(&wanted));
-    let yardstick = "bare_lookup_ns_16k".contains(&wanted);
+    let yardstick =
+        ["bare_lookup_ns_16k", "bare_insert_ns"].iter().any(|name| name.contains(&wanted));
     ensure!(yardstick || !cases.is_empty(), "there is no path named like `{wanted}`");
 
     net::enter_namespace()?;
@@ -111,7 +117,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Prints what one lookup costs alone, with and without misses.
+/// Prints what one lookup costs alone, with and without misses, and one insertion.
 fn measure_yardstick(loads: usize) -> Result<()> {
     const PORT: usize = 34;
     let packet = [0; 64];
@@ -120,11 +126,17 @@ fn measure_yardstick(loads: usize) -> Result<()> {
             (bits > 0).then_some(Vary { offset: PORT, bits }).into_iter().collect();
         let mut results = Vec::new();
         for _ in 0..loads {
-            let yardstick = Yardstick::new(&packet, &vary)?;
+            let yardstick = Yardstick::lookup(&packet, &vary)?;
             results.push(measure(&Prepared::alone(yardstick.program(), &packet, &vary))?);
         }
         println!("{name}\t{}\tns", median(results));
     }
+    let mut results = Vec::new();
+    for _ in 0..loads {
+        let yardstick = Yardstick::insertion()?;
+        results.push(measure(&Prepared::alone(yardstick.program(), &packet, &[]))?);
+    }
+    println!("bare_insert_ns\t{}\tns", median(results));
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* bpf_host: external devices. Service traffic from outside, and the way into pods. */
-#define DSR_SENDS 1
+#define FROM_WIRE 1
 
 #include "lib/common.h"
 #include "lib/dsr_accept.h"

@@ -31,12 +31,14 @@ mod fuzz {
     mod driver;
     mod dsr;
     mod dsr_build;
+    mod entry;
     mod judge;
     mod mss;
     mod packet;
     mod quote;
     mod random;
     mod run;
+    mod tunnel;
     mod view;
     mod world;
 }

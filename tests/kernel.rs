@@ -32,6 +32,8 @@ mod kernel {
     mod aging;
     mod attach;
     mod budget;
+    mod busy;
+    mod checksum;
     mod cli;
     mod cni;
     mod datapath;
@@ -47,6 +49,7 @@ mod kernel {
     mod dsr_ipip;
     mod dsr_keys;
     mod dsr_mtu;
+    mod dsr_outer_error;
     mod dsr_wire;
     mod dsr_wires;
     mod dsr_xdp;

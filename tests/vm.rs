@@ -134,11 +134,15 @@ fn observed(kernel: &str, console: &BTreeMap<String, Section>) -> Behaviour {
         |name| console.get(name).unwrap_or_else(|| panic!("the machine did not run `{name}`"));
     let mut behaviour = Behaviour { absent: absent(&section("probe").text), ..Default::default() };
     for name in ["kernel", "lab"] {
+        let selection = selection(kernel, name);
+        if selection.is_empty() {
+            continue;
+        }
         let Section { text, status } = section(name);
         let summed_up = text.contains("test result: ");
         assert!(summed_up, "{name} broke off, status {status}:\n{}", tail(text));
         let ran: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("test ")).collect();
-        for selected in selection(kernel, name) {
+        for selected in selection {
             let met = ran.iter().any(|test| test.contains(&selected));
             assert!(met, "no test of `{name}` is called `{selected}`, see tests/vm/selection");
         }

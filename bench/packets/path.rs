@@ -7,13 +7,15 @@ use std::os::fd::BorrowedFd;
 use anyhow::{Context as _, Result, ensure};
 use culvert::abi::DsrDispatch;
 
+use super::backend;
 use super::frame::{self, ACK, SYN, Tuple};
 use super::net::{PEER_MAC, Pod, UPLINK_MAC};
+use super::prepared::Prepared;
 use super::raw::{self, Hook, Vary, Wrapper};
 use super::world::{Plan, World};
 
 /// Client ports start here; the low bits vary.
-const FIRST_PORT: u16 = 0x8000;
+pub const FIRST_PORT: u16 = 0x8000;
 
 /// What is measured: one packet, entering at one program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,10 +34,13 @@ pub enum Path {
     XdpDsrRequest,
     XdpDsrMarked,
     XdpIpipRequest,
+    DsrBackendRequest,
+    DsrBackendIpip,
+    DsrBackendAnswer,
 }
 
 impl Path {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 17] = [
         Self::SnatRequest,
         Self::SnatReply,
         Self::PodToPod,
@@ -50,6 +55,9 @@ impl Path {
         Self::XdpDsrRequest,
         Self::XdpDsrMarked,
         Self::XdpIpipRequest,
+        Self::DsrBackendRequest,
+        Self::DsrBackendIpip,
+        Self::DsrBackendAnswer,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -68,6 +76,9 @@ impl Path {
             Self::XdpDsrRequest => "xdp_dsr_request_ns",
             Self::XdpDsrMarked => "xdp_dsr_syn_ns",
             Self::XdpIpipRequest => "xdp_ipip_request_ns",
+            Self::DsrBackendRequest => "dsr_backend_request_ns",
+            Self::DsrBackendIpip => "dsr_backend_ipip_ns",
+            Self::DsrBackendAnswer => "dsr_backend_answer_ns",
         }
     }
 
@@ -91,8 +102,12 @@ impl Path {
     /// How the LB node dispatches, where the backend answers by itself.
     pub const fn dispatch(self) -> DsrDispatch {
         match self {
-            Self::DsrRequest | Self::XdpDsrRequest | Self::XdpDsrMarked => DsrDispatch::Option,
-            Self::XdpIpipRequest => DsrDispatch::Ipip,
+            Self::DsrRequest
+            | Self::XdpDsrRequest
+            | Self::XdpDsrMarked
+            | Self::DsrBackendRequest
+            | Self::DsrBackendAnswer => DsrDispatch::Option,
+            Self::XdpIpipRequest | Self::DsrBackendIpip => DsrDispatch::Ipip,
             _ => DsrDispatch::Off,
         }
     }
@@ -103,55 +118,9 @@ impl Path {
     }
 }
 
-/// A packet ready to be timed.
-#[derive(Debug)]
-pub struct Prepared<'w> {
-    pub hook: Hook,
-    pub program: BorrowedFd<'w>,
-    pub packet: Vec<u8>,
-    pub ifindex: u32,
-    pub vary: Vec<Vary>,
-    /// The driver hook leaves the first packet of a flow in each tick to this program.
-    keeper: Option<Wrapper>,
-    bits: u32,
-    /// Every packet opens a flow.
-    pub opens: bool,
-    /// Every packet is to carry the DSR option: what the keeper has confirmed is taken back.
-    marks: Option<&'w World>,
-}
-
-impl<'w> Prepared<'w> {
-    /// `program` of the driver hook, which keeps no flows.
-    pub fn alone(program: BorrowedFd<'w>, packet: &[u8], vary: &[Vary]) -> Self {
-        Self {
-            hook: Hook::Driver,
-            program,
-            packet: packet.to_vec(),
-            ifindex: 1,
-            vary: vary.to_vec(),
-            keeper: None,
-            bits: 0,
-            opens: false,
-            marks: None,
-        }
-    }
-
-    pub const fn must_keep(&self) -> bool {
-        self.keeper.is_some()
-    }
-
-    /// Sends a packet of every flow to where it is written down that it came in this tick. So many
-    /// random ones leave out not one flow in a million.
-    pub fn keep(&self) -> Result<()> {
-        let Some(keeper) = &self.keeper else { return Ok(()) };
-        keeper.time(&self.packet, self.ifindex, 20 << self.bits)?;
-        self.marks.map_or(Ok(()), World::mark_flows)
-    }
-}
-
 /// One side of a connection: which program its packets meet, and on which device.
 #[derive(Clone, Copy, Debug)]
-enum Side {
+pub enum Side {
     Wire,
     Pod(usize),
 }
@@ -179,6 +148,9 @@ pub fn prepare<'w>(world: &'w World, path: Path, v6: bool, bits: u32) -> Result<
         }
         Path::PodToServiceLocal => {
             (plan.pods[0], Side::Pod(0), SocketAddr::from((plan.to_local, 80)), Side::Pod(1))
+        }
+        Path::DsrBackendRequest | Path::DsrBackendIpip | Path::DsrBackendAnswer => {
+            return backend::prepare(world, path, &plan, bits);
         }
     };
     let tuple = |port: u16| Tuple { from: (client, port).into(), to: server };
@@ -258,7 +230,7 @@ fn pass(world: &World, side: Side, tuple: Tuple, flags: u8) -> Result<Tuple> {
     check(Hook::Tc, program, &packet, ifindex)
 }
 
-fn check(hook: Hook, program: BorrowedFd, packet: &[u8], ifindex: u32) -> Result<Tuple> {
+pub fn check(hook: Hook, program: BorrowedFd, packet: &[u8], ifindex: u32) -> Result<Tuple> {
     let (outcome, _) = raw::run(hook, program, packet, ifindex, 1)?;
     ensure!(
         outcome.verdict == hook.sent(),
@@ -270,7 +242,7 @@ fn check(hook: Hook, program: BorrowedFd, packet: &[u8], ifindex: u32) -> Result
 }
 
 /// The program and device that a packet of `side` meets, and the packet as it is there.
-fn arriving(
+pub fn arriving(
     world: &World,
     side: Side,
     tuple: Tuple,

@@ -28,11 +28,13 @@ pub struct Plan {
     pub remote: IpAddr,
     pub to_remote: IpAddr,
     pub to_local: IpAddr,
+    /// Of packets that others are in.
+    pub dsr_source: IpAddr,
 }
 
 impl Plan {
     pub fn new(v6: bool) -> Result<Self> {
-        let [client, node, first, second, remote, to_remote, to_local] = if v6 {
+        let [client, node, first, second, remote, to_remote, to_local, dsr_source] = if v6 {
             [
                 "fd00:c::10",
                 "fd00:50::1",
@@ -41,6 +43,7 @@ impl Plan {
                 "fd00:2::10",
                 "fd00:96::10",
                 "fd00:96::11",
+                "fd00::1",
             ]
         } else {
             [
@@ -51,6 +54,7 @@ impl Plan {
                 "10.0.2.10",
                 "10.96.0.10",
                 "10.96.0.11",
+                "10.0.0.1",
             ]
         };
         Ok(Self {
@@ -60,6 +64,7 @@ impl Plan {
             remote: remote.parse()?,
             to_remote: to_remote.parse()?,
             to_local: to_local.parse()?,
+            dsr_source: dsr_source.parse()?,
         })
     }
 
@@ -118,7 +123,7 @@ impl World {
         if dispatch != abi::DsrDispatch::Off {
             let maps = world.datapath.maps();
             maps.set_dsr_keys([*b"a key for a test", [0; 16]])?;
-            let own: [IpAddr; 2] = ["10.0.0.1".parse()?, "fd00::1".parse()?];
+            let own = [Plan::new(false)?.dsr_source, Plan::new(true)?.dsr_source];
             maps.set_dsr_sources(own.map(abi::Addr::from))?;
             let services = &maps.services;
             for (key, mut service) in services.entries()? {
@@ -151,6 +156,23 @@ impl World {
             flow.flags |= abi::flow_flag::OPTION;
             flows.set(&key, &flow)?;
         }
+        Ok(())
+    }
+
+    /// Makes this the backend's node of what it has dispatched as the LB node: the remote backend is its
+    /// first pod from now on, and it knows nothing of what was open.
+    pub fn become_backend(&self, plan: &Plan) -> Result<()> {
+        let maps = self.datapath.maps();
+        for flows in [&maps.flows, &maps.flows_new] {
+            for (key, _) in flows.entries()? {
+                flows.remove(&key)?;
+            }
+        }
+        let pod = maps.endpoints.get(&plan.pods[0].into())?.context("the first pod")?;
+        maps.endpoints.set(&plan.remote.into(), &pod)?;
+        let addr = abi::Addr::from(plan.dsr_source);
+        let key = abi::NodeKey::new(plan.dsr_source.into());
+        maps.nodes.set(&key, &abi::NodeAddress { addr, flags: abi::NODE_ADDRESS, pad: 0 })?;
         Ok(())
     }
 

@@ -131,7 +131,7 @@ __noinline int balance_open(struct __sk_buff *skb)
 	why = flow_open(skb);
 	if (why)
 		return verdict_drop(why);
-	if (DSR_SENDS && CONFIG.dsr_dispatch && (scratch->forward.flags & FLOW_DSR))
+	if (FROM_WIRE && CONFIG.dsr_dispatch && (scratch->forward.flags & FLOW_DSR))
 		return dsr_send_first(skb);
 	return balance_send(skb, scratch);
 }

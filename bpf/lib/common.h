@@ -15,6 +15,11 @@
 #define ctx_input(ctx) ((ctx)->ifindex)
 #endif
 
+/* Whether an object's programs meet packets of the wire: bpf_host says so before it includes. */
+#ifndef FROM_WIRE
+#define FROM_WIRE 0
+#endif
+
 #define AF_INET 2
 #define AF_INET6 10
 

@@ -101,9 +101,16 @@ static __always_inline int dsr_read_v6(struct __sk_buff *skb, struct scratch *sc
 /* Takes the first @size bytes behind the IPv4 header out. Returns 0, or -1. */
 static __always_inline int dsr_strip_v4(struct __sk_buff *skb, __u8 proto, const __u32 size)
 {
+	const __u32 at = ETH_HLEN + sizeof(struct iphdr);
+	const struct dsr_option_v4 zero = {};
 	struct dsr_option_v4 option = {};
 
-	if (bpf_skb_load_bytes(skb, ETH_HLEN + sizeof(struct iphdr), &option, size) ||
+	/*
+	 * A complete skb->csum has the header's sum, 0 with the option and without: what the kernel
+	 * takes out of it for the bytes that leave has to be nothing.
+	 */
+	if (bpf_skb_load_bytes(skb, at, &option, size) ||
+	    bpf_skb_store_bytes(skb, at, &zero, size, 0) ||
 	    bpf_skb_adjust_room(skb, -(__s32)size, BPF_ADJ_ROOM_NET, dsr_room_flags(proto)))
 		return -1;
 	/* Bytes that were not carried are zero and add nothing. */
@@ -241,6 +248,11 @@ static __always_inline int dsr_accept(struct __sk_buff *skb, struct packet *pack
 	if (!size)
 		return VERDICT_NONE;
 	why = size < 0 ? -size : dsr_open(skb);
+	if (why <= 0) {
+		const int led = dsr_alias(skb);
+
+		why = led ? led : why;
+	}
 	if (why > 0) {
 		scratch_tell(packet);
 		return verdict_drop(why);

@@ -40,13 +40,13 @@ static __always_inline int dsr_insert_v4(struct __sk_buff *skb, const struct flo
 					 const struct dsr_mark *mark)
 {
 	const __u32 size = dsr_option_size(false);
-	struct dsr_option_v4 option = {};
+	__u64 option[2];
 
-	dsr_write_v4(&option, key, mark);
+	dsr_words_v4(key, mark, option);
 	if (bpf_skb_adjust_room(skb, size, BPF_ADJ_ROOM_NET, dsr_room_flags(key->proto)) ||
-	    bpf_skb_store_bytes(skb, ETH_HLEN + sizeof(struct iphdr), &option, size, 0))
+	    bpf_skb_store_bytes(skb, ETH_HLEN + sizeof(struct iphdr), option, size, 0))
 		return -1;
-	return dsr_resize_v4(skb, size, bpf_csum_diff(NULL, 0, (void *)&option, size, 0));
+	return dsr_resize_v4(skb, size, rewrite_fold(dsr_words_sum(option)));
 }
 
 /* The fields of an IPv6 header that say what follows. */

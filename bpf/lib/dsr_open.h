@@ -44,12 +44,11 @@ static __always_inline struct flow_key dsr_original(const struct flow_key *key,
 /* Of dsr_open(), beside drop reasons: the packet goes on as what the client sent. */
 #define DSR_ASIDE (-1)
 
-/* Of dsr_make_way(), beside those: */
-#define DSR_OPEN (-2)  /* its flow exists */
-#define DSR_AGAIN (-3) /* it belongs to a connection that came from another port before */
+/* Of dsr_make_way(), beside those: its flow exists. */
+#define DSR_OPEN (-2)
 
-/* The port of @client, for the answers of scratch->packet's backend, has the flow of @mark. */
-static __always_inline bool dsr_came_before(struct scratch *scratch, __be16 client, __u32 now)
+/* The connection of scratch->mark is open and comes from @client to scratch->packet's backend. */
+static __always_inline bool dsr_comes_from(struct scratch *scratch, __be16 client, __u32 now)
 {
 	struct flow_key key = scratch->reverse_key;
 	const struct flow *reply;
@@ -60,6 +59,88 @@ static __always_inline bool dsr_came_before(struct scratch *scratch, __be16 clie
 }
 
 /*
+ * The port that the connection of scratch->mark came from before, or 0. @lead: what is known under
+ * the tuple that the client sent.
+ */
+static __always_inline __be16 dsr_port(struct scratch *scratch, const struct flow *lead, __u32 now)
+{
+	const struct flow_key *key = &scratch->packet.key;
+
+	if (key->sport != scratch->mark.client_port &&
+	    dsr_comes_from(scratch, scratch->mark.client_port, now))
+		return scratch->mark.client_port;
+	if (lead && (lead->flags & FLOW_DSR_ALIAS) && lead->dport == key->dport &&
+	    addr_equal(&lead->daddr, &key->daddr) && dsr_comes_from(scratch, lead->sport, now))
+		return lead->sport;
+	return 0;
+}
+
+/* What dsr_open() leaves for dsr_alias() in scratch->plan. */
+static __always_inline void dsr_lead(struct scratch *scratch, __be16 port, bool original, bool must,
+				     __u16 flags)
+{
+	scratch->plan.dport = port;
+	/* What the client sent, for packets from a third port; else what scratch->packet is. */
+	scratch->plan.own_address = original;
+	scratch->plan.other_port = must;
+	scratch->plan.flags = FLOW_DSR_ALIAS | flags;
+}
+
+/*
+ * Leads packets to the flow of scratch->packet's backend with another port of the client's, where
+ * dsr_open() has said so. Returns 0, or the reason to drop this one. A function of its own, which
+ * dsr_open() does not call, for the stack's sake.
+ */
+__noinline int dsr_alias(struct __sk_buff *skb)
+{
+	struct scratch *scratch = scratch_get();
+	const __u32 now = clock_ticks();
+	const struct packet *packet;
+	const struct flow_plan *plan;
+	struct flow *forward, *other;
+	struct flow_key key;
+	long err;
+
+	if (!scratch || !scratch->plan.dport)
+		return 0;
+	packet = &scratch->packet;
+	plan = &scratch->plan;
+	forward = &scratch->forward;
+	key = plan->own_address ? dsr_original(&packet->key, &scratch->mark) : packet->key;
+	other = flow_find(&key, now);
+	if (other && (other->flags & FLOW_DSR_ALIAS) && other->sport == plan->dport &&
+	    other->dport == packet->key.dport && addr_equal(&other->daddr, &packet->key.daddr) &&
+	    ((plan->flags & FLOW_NEW) || !(other->flags & FLOW_NEW))) {
+		if (plan->own_address && other->last_seen != now)
+			other->last_seen = now;
+		return 0;
+	}
+	__builtin_memset(forward, 0, sizeof(*forward));
+	forward->saddr = packet->key.saddr;
+	forward->daddr = packet->key.daddr;
+	forward->sport = plan->dport;
+	forward->dport = packet->key.dport;
+	forward->service = dsr_service_id(&scratch->mark, packet->key.proto);
+	forward->partner_zone = scratch->reverse_key.zone;
+	forward->flags = plan->flags;
+	forward->tcp_own = flow_tcp_bits(packet);
+	forward->last_seen = now;
+	forward->created = now;
+	if (route_find(skb, forward))
+		return plan->other_port ? DROP_NO_ROUTE : 0;
+	rewrite_prepare(&key, forward);
+	/* What else is known under this tuple is of a connection that is over. */
+	if (plan->flags & FLOW_NEW) {
+		bpf_map_delete_elem(&flows, &key);
+		err = map_update(&flows_new, &key, forward, BPF_ANY);
+	} else {
+		err = map_update(&flows, &key, forward, BPF_ANY);
+		bpf_map_delete_elem(&flows_new, &key);
+	}
+	return err && plan->other_port ? DROP_FLOWS_FULL : 0;
+}
+
+/*
  * Makes way for scratch->packet, dispatched from scratch->mark. Returns 0, one of the numbers
  * above, or the drop reason.
  */
@@ -67,65 +148,53 @@ static __always_inline int dsr_make_way(struct __sk_buff *skb, struct scratch *s
 {
 	const struct packet *packet = &scratch->packet;
 	struct flow *reply = flow_find(&scratch->reverse_key, now);
-	const struct flow *forward;
+	const struct flow *forward, *lead;
 	struct flow_key original;
+	__be16 port;
 
 	if (reply && dsr_says(reply, &scratch->mark)) {
 		/* Where its own was evicted, another connection may have the tuple. */
 		forward = flow_find(&packet->key, now);
 		if (forward && (forward->flags & FLOW_DSR_END) &&
-		    !(packet_opens(packet) && flow_closing(reply)))
+		    !(packet_opens(packet) && flow_closing(reply))) {
+			/* With the option that comes once a tick, so that it lives as long. */
+			if (packet->key.sport != scratch->mark.client_port)
+				dsr_lead(scratch, packet->key.sport, true, false,
+					 reply->flags & FLOW_NEW);
 			return DSR_OPEN;
+		}
 	} else {
-		if (packet->key.sport != scratch->mark.client_port &&
-		    dsr_came_before(scratch, scratch->mark.client_port, now))
-			return DSR_AGAIN;
 		original = dsr_original(&packet->key, &scratch->mark);
-		if (flow_find(&original, now))
+		lead = flow_find(&original, now);
+		port = dsr_port(scratch, lead, now);
+		if (!port && lead && !(lead->flags & FLOW_DSR_ALIAS))
 			return DSR_ASIDE;
 		/*
-		 * Datagrams each say whose they are. Of a connection most packets do not: the LB
-		 * node changes the port of one whose SYN must come again.
+		 * Datagrams each say whose they are, and so does what an LB node sends of a
+		 * connection that it met in its middle. Of others most packets do not: the LB node
+		 * changes the port of one whose SYN must come again.
 		 */
-		if (reply && !flow_closing(reply))
-			return packet->key.proto == IPPROTO_TCP ? DROP_DSR_CONFLICT : DSR_ASIDE;
+		if (reply && !flow_closing(reply)) {
+			if (packet->key.proto == IPPROTO_TCP && (packet_opens(packet) || !port))
+				return DROP_DSR_CONFLICT;
+			dsr_lead(scratch, port, true, true, FLOW_NEW);
+			return DSR_ASIDE;
+		}
+		if (port) {
+			dsr_lead(scratch, port, false, true, FLOW_NEW);
+			return DSR_OPEN;
+		}
 		if (!reply && speaks_already(skb, SPEAKS_POD))
 			return DROP_DSR_CONFLICT;
+		/* It led to a connection that is over. */
+		if (lead) {
+			bpf_map_delete_elem(&flows, &original);
+			bpf_map_delete_elem(&flows_new, &original);
+		}
 	}
 	if (reply)
 		flow_close(&scratch->reverse_key, reply);
 	return 0;
-}
-
-/*
- * Lets in what comes from another port than it came from before: the LB node took the client's own
- * for another service's, or another LB node did not. Returns 0 or the drop reason.
- */
-static __always_inline int dsr_open_again(struct __sk_buff *skb, struct scratch *scratch, __u32 now)
-{
-	const struct packet *packet = &scratch->packet;
-	struct flow *forward = &scratch->forward;
-	struct flow *other = flow_find(&packet->key, now);
-
-	if (other && (other->flags & FLOW_DSR_ALIAS) && other->sport == scratch->mark.client_port)
-		return 0;
-	if (other)
-		flow_close(&packet->key, other);
-	__builtin_memset(forward, 0, sizeof(*forward));
-	forward->saddr = packet->key.saddr;
-	forward->daddr = packet->key.daddr;
-	forward->sport = scratch->mark.client_port;
-	forward->dport = packet->key.dport;
-	forward->service = dsr_service_id(&scratch->mark, packet->key.proto);
-	forward->partner_zone = scratch->reverse_key.zone;
-	forward->flags = FLOW_DSR_ALIAS | FLOW_NEW;
-	forward->tcp_own = flow_tcp_bits(packet);
-	forward->last_seen = now;
-	forward->created = now;
-	if (route_find(skb, forward))
-		return DROP_NO_ROUTE;
-	rewrite_prepare(&packet->key, forward);
-	return map_update(&flows_new, &packet->key, forward, BPF_ANY) ? DROP_FLOWS_FULL : 0;
 }
 
 /*
@@ -157,11 +226,10 @@ __noinline int dsr_open(struct __sk_buff *skb)
 		.proto = packet->key.proto,
 		.zone = endpoint ? ZONE_POD : ZONE_HOST,
 	};
+	scratch->plan.dport = 0;
 	way = dsr_make_way(skb, scratch, now);
 	if (way == DSR_OPEN)
 		return 0;
-	if (way == DSR_AGAIN)
-		return dsr_open_again(skb, scratch, now);
 	if (way)
 		return way;
 
@@ -204,5 +272,7 @@ __noinline int dsr_open(struct __sk_buff *skb)
 		bpf_map_delete_elem(&flows_new, &scratch->reverse_key);
 		return DROP_FLOWS_FULL;
 	}
+	if (packet->key.sport != scratch->mark.client_port)
+		dsr_lead(scratch, packet->key.sport, true, false, FLOW_NEW);
 	return 0;
 }

@@ -155,20 +155,31 @@ static __always_inline __u64 dsr_tag(const struct flow_key *key, const struct ds
 	return siphash_finish(&state, ports | (__u64)key->proto << 32, 21);
 }
 
-static __always_inline void dsr_write_v4(struct dsr_option_v4 *option, const struct flow_key *key,
-					 const struct dsr_mark *mark)
+/*
+ * The option's words as they have to be in memory, the second zero in the plain form: put together
+ * in registers, for a load that spans several stores waits for all of them.
+ */
+static __always_inline void dsr_words_v4(const struct flow_key *key, const struct dsr_mark *mark,
+					 __u64 words[2])
 {
-	option->type = DSR_OPTION_V4;
-	option->length = CONFIG.dsr_plain_out ? DSR_PLAIN_V4 : sizeof(*option);
-	option->port = mark->port;
-	option->vip = mark->vip.w[3];
+	const __u64 length = CONFIG.dsr_plain_out ? DSR_PLAIN_V4 : sizeof(struct dsr_option_v4);
+
+	words[0] =
+		DSR_OPTION_V4 | length << 8 | (__u64)mark->port << 16 | (__u64)mark->vip.w[3] << 32;
+	words[1] = 0;
 	if (!CONFIG.dsr_plain_out) {
 		const struct settings *settings = settings_get();
 		const __u64 tag = settings ? dsr_tag(key, mark, settings->dsr_keys[0], false) : 0;
 
-		option->client_port = mark->client_port;
-		__builtin_memcpy(option->tag, &tag, sizeof(option->tag));
+		words[1] = mark->client_port | tag << 16;
 	}
+}
+
+/* What dsr_words_v4() add to a checksum, not folded. */
+static __always_inline __u64 dsr_words_sum(const __u64 words[2])
+{
+	return (words[0] & 0xffffffff) + (words[0] >> 32) + (words[1] & 0xffffffff) +
+	       (words[1] >> 32);
 }
 
 static __always_inline void dsr_write_v6(struct dsr_option_v6 *option, const struct flow_key *key,

@@ -27,13 +27,22 @@ static __always_inline bool dsr_ends_here(const struct flow *flow)
 	       ((flow->flags & FLOW_DSR_END) || flow->partner_zone == ZONE_OVERLAY);
 }
 
+/*
+ * Whether @flow is of a connection that this node met in its middle. It may have another port at
+ * its backend, and the one that it has here may be another's there: each packet says whose it is.
+ */
+static __always_inline bool dsr_met(const struct packet *packet, const struct flow *flow)
+{
+	return packet->key.proto == IPPROTO_TCP && !(flow->tcp_own & FLOW_TCP_SYN);
+}
+
 /* What becomes of FLOW_OPTION when a packet that carried the option has gone. */
 static __always_inline bool dsr_unconfirmed(const struct packet *packet, const struct flow *flow,
 					    __u32 now)
 {
 	/* Who acknowledges a SYN has had an answer, so the backend's node knows. */
-	if (packet->key.proto == IPPROTO_TCP && (flow->tcp_own & FLOW_TCP_SYN))
-		return packet->tcp_flags & TCP_FLAG_SYN;
+	if (packet->key.proto == IPPROTO_TCP)
+		return (packet->tcp_flags & TCP_FLAG_SYN) || dsr_met(packet, flow);
 	return flow->created == now;
 }
 

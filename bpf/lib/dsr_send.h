@@ -12,11 +12,6 @@
 #include "flow_open.h"
 #include "nodes.h"
 
-/* Only what comes from the wire is dispatched: bpf_host defines this as 1 before it includes. */
-#ifndef DSR_SENDS
-#define DSR_SENDS 0
-#endif
-
 /*
  * Sends scratch->packet, with the option, as scratch->forward says. @ticked: as in output_flow().
  * Returns the verdict.
@@ -254,7 +249,8 @@ static __always_inline int dsr_send(struct __sk_buff *skb, const struct packet *
 	scratch->packet = *packet;
 	scratch->forward = *flow;
 	/* The backend's node must be told once; to remind it, a smaller packet will do. */
-	if ((!flow->told || CONFIG.dsr_dispatch != DSR_OPTION) && !dsr_fits(skb, packet, flow))
+	if ((!flow->told || CONFIG.dsr_dispatch != DSR_OPTION || dsr_met(packet, flow)) &&
+	    !dsr_fits(skb, packet, flow))
 		return reject_send(skb, REJECT_TOO_BIG, dsr_mtu(packet, flow));
 	/* From a new port that the backend's node must be told. */
 	if (CONFIG.dsr_dispatch == DSR_OPTION && !CONFIG.dsr_plain_out &&

@@ -19,7 +19,6 @@ enum dsr_wrapped {
 struct dsr_wrap_v4 {
 	struct iphdr outer;
 	struct iphdr inner;
-	__be16 ports[2];
 };
 
 struct dsr_wrap_v6 {
@@ -28,26 +27,35 @@ struct dsr_wrap_v6 {
 	__be16 ports[2];
 };
 
-/* Reads both headers: the inner one into scratch->packet, the outer one's ends and port. */
+/*
+ * Reads both headers: the inner one into scratch->packet, whose l4_off counts from the outer one,
+ * and the outer one's ends and port.
+ */
 static __always_inline bool dsr_wrap_v4_read(struct __sk_buff *skb, struct scratch *scratch,
 					     struct addr *from, __be16 *port)
 {
 	struct flow_key *key = &scratch->packet.key;
 	struct dsr_wrap_v4 wrap;
+	__be16 ports[2];
+	__u32 l4;
 
 	if (bpf_skb_load_bytes(skb, ETH_HLEN, &wrap, sizeof(wrap)) ||
-	    *(__u8 *)&wrap.outer != 0x45 || *(__u8 *)&wrap.inner != 0x45 ||
+	    *(__u8 *)&wrap.outer != 0x45 || wrap.inner.version != 4 || wrap.inner.ihl < 5 ||
 	    ((wrap.outer.frag_off | wrap.inner.frag_off) &
 	     bpf_htons(IP_OFFSET_MASK | IP_MORE_FRAGMENTS)))
 		return false;
+	l4 = ETH_HLEN + sizeof(wrap.outer) + wrap.inner.ihl * 4;
+	if (bpf_skb_load_bytes(skb, l4, ports, sizeof(ports)))
+		return false;
+	scratch->packet.l4_off = l4;
 	addr_set_v4(from, wrap.outer.saddr);
 	*port = wrap.outer.id;
 	addr_set_v4(&scratch->plan.daddr, wrap.outer.daddr);
 	addr_set_v4(&key->saddr, wrap.inner.saddr);
 	addr_set_v4(&key->daddr, wrap.inner.daddr);
 	key->proto = wrap.inner.protocol;
-	key->sport = wrap.ports[0];
-	key->dport = wrap.ports[1];
+	key->sport = ports[0];
+	key->dport = ports[1];
 	scratch->packet.ttl = wrap.inner.ttl;
 	return true;
 }
@@ -61,6 +69,7 @@ static __always_inline bool dsr_wrap_v6_read(struct __sk_buff *skb, struct scrat
 	if (bpf_skb_load_bytes(skb, ETH_HLEN, &wrap, sizeof(wrap)) || wrap.outer.version != 6 ||
 	    wrap.inner.version != 6)
 		return false;
+	scratch->packet.l4_off = ETH_HLEN + 2 * sizeof(struct ipv6hdr);
 	addr_set_v6(from, wrap.outer.saddr.in6_u.u6_addr32);
 	*port = *(__be16 *)&wrap.outer.flow_lbl[1];
 	addr_set_v6(&scratch->plan.daddr, wrap.outer.daddr.in6_u.u6_addr32);
@@ -113,10 +122,7 @@ __noinline int dsr_wrapped(struct __sk_buff *skb, bool v6)
 		port = packet->key.dport;
 	}
 	if (packet->key.proto == IPPROTO_TCP &&
-	    bpf_skb_load_bytes(skb,
-			       ETH_HLEN + 2 * (v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr)) +
-				       TCP_FLAGS_OFFSET,
-			       &packet->tcp_flags, 1))
+	    bpf_skb_load_bytes(skb, packet->l4_off + TCP_FLAGS_OFFSET, &packet->tcp_flags, 1))
 		return -DROP_DSR_MALFORMED;
 	flow = flow_find(&packet->key, clock_ticks());
 	if (flow) {

@@ -42,7 +42,7 @@ static __always_inline void flow_partner_key(const struct flow_key *key, const s
 /* Whether @partner turns @key's packets' answers back into what @key expects. */
 static __always_inline bool flow_pairs(const struct flow_key *key, const struct flow *partner)
 {
-	if (partner->flags & FLOW_DSR_END)
+	if ((partner->flags & FLOW_DSR_END) && key->zone != ZONE_OVERLAY)
 		return partner->partner_zone == key->zone;
 	return addr_equal(&partner->saddr, &key->daddr) &&
 	       addr_equal(&partner->daddr, &key->saddr) && partner->sport == key->dport &&

@@ -98,7 +98,12 @@ static __always_inline bool fragment_become(struct __sk_buff *skb, const struct 
 	barrier_var(length);
 	if (length < ETH_HLEN || length > FRAGMENT_BYTES)
 		return false;
+	/*
+	 * A complete skb->csum begins behind the Ethernet header: when the whole is stored, that is
+	 * there already and changes nothing.
+	 */
 	return !bpf_skb_change_tail(skb, length, 0) &&
+	       !bpf_skb_store_bytes(skb, 0, held->bytes, ETH_HLEN, 0) &&
 	       !bpf_skb_store_bytes(skb, 0, held->bytes, length, BPF_F_RECOMPUTE_CSUM);
 }
 

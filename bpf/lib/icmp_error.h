@@ -8,6 +8,8 @@
  */
 #pragma once
 
+#include "dsr_outer_error.h"
+#include "dsr_send.h"
 #include "flow_table.h"
 #include "icmp_quote.h"
 #include "output.h"
@@ -165,6 +167,12 @@ static __always_inline int icmp_translate(struct __sk_buff *skb, struct packet *
 	if (!scratch_put(packet))
 		return VERDICT_NONE;
 	decided = icmp_error(skb);
+	if (FROM_WIRE && CONFIG.dsr_dispatch == DSR_IPIP && decided == VERDICT_NONE) {
+		const int mtu = dsr_outer_error(skb, v6);
+
+		if (mtu)
+			decided = reject_send(skb, REJECT_TOO_BIG, mtu);
+	}
 	packet->service = scratch_service();
 	return decided;
 }

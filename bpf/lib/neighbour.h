@@ -151,7 +151,7 @@ static __noinline int neighbour_solicit(struct __sk_buff *skb, const struct pack
 
 	if (bpf_skb_change_tail(skb, ETH_HLEN + sizeof(nd), 0) ||
 	    bpf_skb_store_bytes(skb, 0, macs, sizeof(macs), 0) ||
-	    bpf_skb_store_bytes(skb, ETH_HLEN, &nd, sizeof(nd), 0))
+	    bpf_skb_store_bytes(skb, ETH_HLEN, &nd, sizeof(nd), BPF_F_RECOMPUTE_CSUM))
 		return VERDICT_NONE;
 	return neighbour_reply(skb);
 }

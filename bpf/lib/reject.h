@@ -118,9 +118,10 @@ static __always_inline int reject_write(struct __sk_buff *skb, const void *out, 
 	if (bpf_skb_change_tail(skb, ETH_HLEN + header + quote, 0) ||
 	    bpf_skb_adjust_room(skb, grow, BPF_ADJ_ROOM_MAC, 0))
 		return -1;
-	if (wide ? bpf_skb_store_bytes(skb, ETH_HLEN, out, size, 0)
+	if (wide ? bpf_skb_store_bytes(skb, ETH_HLEN, out, size, BPF_F_RECOMPUTE_CSUM)
 		 : bpf_skb_store_bytes(skb, ETH_HLEN, out,
-				       size - REJECT_QUOTE_TCP + REJECT_QUOTE_UDP, 0))
+				       size - REJECT_QUOTE_TCP + REJECT_QUOTE_UDP,
+				       BPF_F_RECOMPUTE_CSUM))
 		return -1;
 	return reject_swap_macs(skb);
 }

@@ -2,72 +2,42 @@
 /*
  * Carries out a flow's rewrite on an skb: addresses, ports, TTL and every checksum.
  *
- * An skb's checksum may be complete, partial or none and a program cannot see which, so the L4
- * checksum goes through the helper that can. IPv4's header checksum makes up for changed addresses
- * within the header; IPv6 has none, so a complete skb->csum is corrected by hand (kernels from 6.16
- * have BPF_F_IPV6 for that, the correction works on all).
+ * IPv4's header checksum makes up for changed addresses within the header; IPv6 has none, so a
+ * complete skb->csum is corrected by hand (kernels from 6.16 have BPF_F_IPV6 for that, the
+ * correction works on all).
  */
 #pragma once
 
-#include "flow.h"
-#include "packet.h"
-#include "sctp.h"
-
-/* One's-complement sums of what the rewrite changes. The v4-mapped prefix cancels out. */
-static __always_inline void rewrite_prepare(const struct flow_key *key, struct flow *flow)
-{
-	flow->addr_diff = bpf_csum_diff((void *)&key->saddr, 2 * sizeof(struct addr),
-					(void *)&flow->saddr, 2 * sizeof(struct addr), 0);
-	flow->port_diff = bpf_csum_diff((void *)&key->sport, 2 * sizeof(__be16),
-					(void *)&flow->sport, 2 * sizeof(__be16), 0);
-}
-
-static __always_inline __u16 rewrite_fold(__u64 sum)
-{
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return sum;
-}
+#include "rewrite_sum.h"
 
 /* Lowers the TTL by @hop (0 or 1) and adds @addr_diff to the header checksum. */
 static __always_inline void rewrite_v4_header(struct iphdr *ip, __u32 addr_diff, __u8 hop)
 {
+	/* Read and written whole: a byte's store would hold up the load of the word. */
 	const __u16 before = *(__u16 *)&ip->ttl;
-	__u64 sum = (__u16)~ip->check;
+	const __u16 after = (before & 0xff00) | ((before - hop) & 0xff);
 
-	ip->ttl -= hop;
-	sum += addr_diff;
-	sum += (__u16)~before;
-	sum += *(__u16 *)&ip->ttl;
-	ip->check = ~rewrite_fold(sum);
+	*(__u16 *)&ip->ttl = after;
+	ip->check = ~rewrite_fold((__u64)(__u16)~ip->check + addr_diff + (__u16)~before + after);
 }
 
-static __always_inline int rewrite_checksums(struct __sk_buff *skb, const struct packet *packet,
-					     const struct flow *flow)
+/* Lowers the hop limit by one. Returns by how much that changes a sum over the header. */
+static __always_inline __u32 rewrite_v6_hop(struct ipv6hdr *ip)
 {
-	const __u32 addr_diff = flow->addr_diff, port_diff = flow->port_diff;
-	const __u8 proto = packet->key.proto;
-	const __u32 offset = packet->l4_off + packet_csum_offset(proto);
-	const __u64 mangled = proto == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0;
+	const __u16 before = *(__u16 *)&ip->nexthdr;
+	const __u16 after = before - (1 << 8);
 
-	if (proto == IPPROTO_SCTP) {
-		const __u32 change = ((__u32)packet->key.sport ^ flow->sport) |
-				     ((__u32)packet->key.dport ^ flow->dport) << 16;
-
-		return change ? sctp_update(skb, packet->l4_off, change) : 0;
-	}
-	if (addr_diff && bpf_l4_csum_replace(skb, offset, 0, addr_diff, BPF_F_PSEUDO_HDR | mangled))
-		return -1;
-	if (port_diff && bpf_l4_csum_replace(skb, offset, 0, port_diff, mangled))
-		return -1;
-	return 0;
+	*(__u16 *)&ip->nexthdr = after;
+	return (__u16)~before + (__u32)after;
 }
 
-/* Returns 0, or -1 when the packet could not be written. @hop: 1 where the packet is forwarded. */
-static __always_inline int rewrite_packet(struct __sk_buff *skb, const struct packet *packet,
-					  const struct flow *flow, __u8 hop, const bool v6)
+/*
+ * Returns 0, or -1 when the packet could not be written. @hop: 1 where the packet is forwarded.
+ * @whole: as rewrite_is_whole() says, or false.
+ */
+static __always_inline int rewrite_packet_as(struct __sk_buff *skb, const struct packet *packet,
+					     const struct flow *flow, __u8 hop, const bool v6,
+					     const bool whole)
 {
 	const __u32 addr_diff = flow->addr_diff;
 	void *data = packet_data(skb);
@@ -79,6 +49,8 @@ static __always_inline int rewrite_packet(struct __sk_buff *skb, const struct pa
 		return -1;
 	ports[0] = flow->sport;
 	ports[1] = flow->dport;
+	if (whole && rewrite_whole(skb, packet, flow, v6))
+		return -1;
 
 	if (v6) {
 		struct ipv6hdr *ip = data + ETH_HLEN;
@@ -87,12 +59,8 @@ static __always_inline int rewrite_packet(struct __sk_buff *skb, const struct pa
 			return -1;
 		__builtin_memcpy(&ip->saddr, &flow->saddr, sizeof(ip->saddr));
 		__builtin_memcpy(&ip->daddr, &flow->daddr, sizeof(ip->daddr));
-		if (hop) {
-			const __u16 before = *(__u16 *)&ip->nexthdr;
-
-			ip->hop_limit--;
-			hop_diff = (__u16)~before + (__u32) * (__u16 *)&ip->nexthdr;
-		}
+		if (hop)
+			hop_diff = rewrite_v6_hop(ip);
 	} else {
 		struct iphdr *ip = data + ETH_HLEN;
 
@@ -103,6 +71,11 @@ static __always_inline int rewrite_packet(struct __sk_buff *skb, const struct pa
 		rewrite_v4_header(ip, addr_diff, hop);
 	}
 
+	if (whole) {
+		/* Only a complete sum takes this. IPv6's addresses are in it as well. */
+		bpf_csum_update(skb, v6 ? hop_diff : ~addr_diff);
+		return 0;
+	}
 	if (rewrite_checksums(skb, packet, flow))
 		return -1;
 	if (v6) {
@@ -118,6 +91,13 @@ static __always_inline int rewrite_packet(struct __sk_buff *skb, const struct pa
 	return 0;
 }
 
+/* As rewrite_packet_as(), where a few nanoseconds are not worth the verifier's time. */
+static __always_inline int rewrite_packet(struct __sk_buff *skb, const struct packet *packet,
+					  const struct flow *flow, __u8 hop, const bool v6)
+{
+	return rewrite_packet_as(skb, packet, flow, hop, v6, false);
+}
+
 /* Lowers the TTL of a packet that is forwarded untranslated. */
 static __always_inline int rewrite_hop(struct __sk_buff *skb, const bool v6)
 {
@@ -126,15 +106,10 @@ static __always_inline int rewrite_hop(struct __sk_buff *skb, const bool v6)
 
 	if (v6) {
 		struct ipv6hdr *ip = data + ETH_HLEN;
-		__u16 before;
-		__u32 diff;
 
 		if ((void *)(ip + 1) > data_end)
 			return -1;
-		before = *(__u16 *)&ip->nexthdr;
-		ip->hop_limit--;
-		diff = (__u16)~before + (__u32) * (__u16 *)&ip->nexthdr;
-		bpf_csum_update(skb, diff);
+		bpf_csum_update(skb, rewrite_v6_hop(ip));
 	} else {
 		struct iphdr *ip = data + ETH_HLEN;
 

@@ -88,5 +88,6 @@ __noinline int sctp_update(struct __sk_buff *skb, __u32 l4_off, __u32 change)
 	if (length > skb->len - l4_off)
 		return -1;
 	check ^= crc32c_change(change, length);
-	return bpf_skb_store_bytes(skb, l4_off + SCTP_CHECKSUM, &check, sizeof(check), 0);
+	return bpf_skb_store_bytes(skb, l4_off + SCTP_CHECKSUM, &check, sizeof(check),
+				   BPF_F_RECOMPUTE_CSUM);
 }

@@ -78,19 +78,20 @@ static __always_inline int translate(struct __sk_buff *skb, struct packet *packe
 	if (flow->kind == FLOW_L2 && flow->mtu && output_too_big(skb, packet, flow->mtu))
 		return reject(skb, packet, REJECT_TOO_BIG, flow->mtu);
 	if (packet->ttl <= 1 && !output_by_stack(flow)) {
-		if (DSR_SENDS && CONFIG.dsr_dispatch &&
+		if (FROM_WIRE && CONFIG.dsr_dispatch &&
 		    (flow->flags & (FLOW_DSR_END | FLOW_DSR_ALIAS)) && !(flow->flags & FLOW_REPLY))
 			return dsr_expired(skb, packet, flow);
 		return reject(skb, packet, REJECT_TTL_EXPIRED, 0);
 	}
-	if (DSR_SENDS && CONFIG.dsr_dispatch &&
+	if (FROM_WIRE && CONFIG.dsr_dispatch &&
 	    (flow->flags & (FLOW_DSR | FLOW_REPLY)) == FLOW_DSR) {
 		const int sent = dsr_send(skb, packet, flow, ticked);
 
 		if (sent != VERDICT_NONE)
 			return sent;
 	}
-	if (rewrite_packet(skb, packet, flow, !output_by_stack(flow), v6))
+	if (rewrite_packet_as(skb, packet, flow, !output_by_stack(flow), v6,
+			      rewrite_is_whole(skb, packet, v6)))
 		return verdict_drop(DROP_REWRITE);
 	if (CONFIG.dsr_dispatch && (packet->tcp_flags & TCP_FLAG_SYN) && dsr_ends_here(flow))
 		dsr_clamp(skb, packet->l4_off, flow->mtu, v6);

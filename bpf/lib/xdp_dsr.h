@@ -64,27 +64,51 @@ static __always_inline void xdp_clamp(const struct xdp_md *ctx, __u32 mtu, __u32
 }
 
 /*
- * Moves the Ethernet and IP headers, which @size bytes were put in front of, to the start, and
- * returns where the gap behind them begins, or NULL.
+ * Writes an Ethernet and an IP header to @data, with @flow's rewrite and @option, from those of the
+ * frame that begins @size bytes behind. Field by field from registers: what was just stored in
+ * other sizes would hold up a copy.
  */
-static __always_inline void *xdp_open_gap(const struct xdp_md *ctx, const __u32 size, const bool v6)
+static __always_inline void xdp_grow_v4(void *data, const struct flow *flow, const __u64 option[2],
+					const __u32 size)
 {
-	void *data = xdp_data(ctx), *end = xdp_data_end(ctx);
-	const __u32 header = xdp_l4_off(v6);
-	const xdp_u64 *from = data + size;
-	xdp_u64 *to = data;
+	const xdp_u16 *from = data + size + ETH_HLEN;
+	const __u16 ttl = from[4], after = (ttl & 0xff00) | ((ttl - 1) & 0xff);
+	const __u16 start = from[0] + size / 4, length = bpf_htons(bpf_ntohs(from[1]) + size);
+	const __u32 id = *(const xdp_u32 *)(from + 2);
+	__u64 sum = (__u64)(__u16)~from[5] + flow->addr_diff + dsr_words_sum(option);
+	xdp_u16 *to = data + ETH_HLEN;
 
-	if (data + size + header > end)
-		return NULL;
-	for (__u32 i = 0; i < header / 8; i++)
-		to[i] = from[i];
-	if (v6) {
-		((xdp_u32 *)data)[12] = ((const xdp_u32 *)(data + size))[12];
-		((xdp_u16 *)data)[26] = ((const xdp_u16 *)(data + size))[26];
-	} else {
-		((xdp_u16 *)data)[16] = ((const xdp_u16 *)(data + size))[16];
-	}
-	return data + header;
+	sum += (__u64)(__u16)~from[0] + start + (__u16)~from[1] + length + (__u16)~ttl + after;
+	xdp_write_macs(data, flow);
+	to[-1] = bpf_htons(ETH_P_IP);
+	to[0] = start;
+	to[1] = length;
+	*(xdp_u32 *)(to + 2) = id;
+	to[4] = after;
+	to[5] = ~rewrite_fold(sum);
+	*(xdp_u32 *)(to + 6) = flow->saddr.w[3];
+	*(xdp_u32 *)(to + 8) = flow->daddr.w[3];
+	*(xdp_u64 *)(to + 10) = option[0];
+	if (size > sizeof(option[0]))
+		*(xdp_u64 *)(to + 14) = option[1];
+}
+
+/* As xdp_grow_v4(); the option behind the header is dsr_write_v6()'s. */
+static __always_inline void xdp_grow_v6(void *data, const struct flow *flow, const __u32 size)
+{
+	const struct ipv6hdr *from = data + size + ETH_HLEN;
+	const __u32 start = *(const xdp_u32 *)from;
+	const __u16 length = bpf_htons(bpf_ntohs(from->payload_len) + size);
+	const __u8 hop_limit = from->hop_limit - 1;
+	struct ipv6hdr *to = data + ETH_HLEN;
+
+	xdp_write_macs(data, flow);
+	((xdp_u16 *)to)[-1] = bpf_htons(ETH_P_IPV6);
+	*(xdp_u32 *)to = start;
+	to->payload_len = length;
+	to->nexthdr = IPPROTO_DSTOPTS;
+	to->hop_limit = hop_limit;
+	xdp_write_addrs_v6(to, flow);
 }
 
 /* Sends the plain frame @packet with @flow's rewrite and the option. Returns true if it could. */
@@ -104,37 +128,26 @@ static __always_inline bool xdp_insert(struct xdp_md *ctx, const struct packet *
 		.proto = packet->key.proto,
 	};
 	const __u32 size = dsr_option_size(v6);
-	void *gap;
+	__u64 option[2];
+	void *data, *l4;
 
 	/* SCTP's CRC over other ports is bpf_host's work. */
 	if (key.proto == IPPROTO_SCTP &&
 	    (key.sport != packet->key.sport || key.dport != packet->key.dport))
 		return false;
+	if (!v6)
+		dsr_words_v4(&key, &mark, option);
 	if (bpf_xdp_adjust_head(ctx, -(int)size))
 		return false;
-	if (!xdp_rewrite(ctx, flow, key.proto, size, ETH_HLEN, v6))
-		return false;
-	gap = xdp_open_gap(ctx, size, v6);
-	if (!gap || gap + size > xdp_data_end(ctx))
+	data = xdp_data(ctx);
+	l4 = data + xdp_l4_off(v6) + size;
+	if (l4 > xdp_data_end(ctx) || !xdp_rewrite_l4(l4, xdp_data_end(ctx), flow, key.proto))
 		return false;
 	if (v6) {
-		struct ipv6hdr *ip = gap - sizeof(*ip);
-
-		dsr_write_v6(gap, &key, &mark);
-		ip->payload_len = bpf_htons(bpf_ntohs(ip->payload_len) + size);
-		ip->nexthdr = IPPROTO_DSTOPTS;
+		xdp_grow_v6(data, flow, size);
+		dsr_write_v6(data + xdp_l4_off(v6), &key, &mark);
 	} else {
-		struct iphdr *ip = gap - sizeof(*ip);
-		const xdp_u16 *words = gap;
-		__u64 sum = (__u64)(__u16)~ip->check + (__u16) ~*(__u16 *)ip + (__u16)~ip->tot_len;
-
-		dsr_write_v4(gap, &key, &mark);
-		*(__u8 *)ip += size / 4;
-		ip->tot_len = bpf_htons(bpf_ntohs(ip->tot_len) + size);
-		sum += *(__u16 *)ip + (__u64)ip->tot_len;
-		for (__u32 i = 0; i < size / 2; i++)
-			sum += words[i];
-		ip->check = ~rewrite_fold(sum);
+		xdp_grow_v4(data, flow, option, size);
 	}
 	return true;
 }
@@ -151,8 +164,7 @@ static __always_inline bool xdp_encapsulate(struct xdp_md *ctx, const struct pac
 	data = xdp_data(ctx);
 	if (data + xdp_l4_off(v6) > xdp_data_end(ctx))
 		return false;
-	((xdp_u64 *)data)[0] = ((const xdp_u64 *)flow->l2.dmac)[0];
-	((xdp_u32 *)data)[2] = ((const xdp_u32 *)flow->l2.dmac)[2];
+	xdp_write_macs(data, flow);
 	if (v6) {
 		((xdp_u16 *)data)[6] = bpf_htons(ETH_P_IPV6);
 		dsr_outer_v6(data + ETH_HLEN, flow, len, &packet->key.daddr);

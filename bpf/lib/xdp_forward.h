@@ -71,7 +71,7 @@ static __always_inline int xdp_send(struct xdp_md *ctx, const struct packet *pac
 	if (xdp_growth(flow, packet->key.proto, v6)) {
 		if (!xdp_dispatch(ctx, packet, flow, len, v6))
 			return XDP_PASS;
-	} else if (!xdp_rewrite(ctx, flow, packet->key.proto, 0, packet->l4_off - xdp_l3_len(v6),
+	} else if (!xdp_rewrite(ctx, flow, packet->key.proto, packet->l4_off - xdp_l3_len(v6),
 				v6)) {
 		return XDP_PASS;
 	}

@@ -150,54 +150,61 @@ static __always_inline bool xdp_parse(const struct xdp_md *ctx, struct packet *p
 	return packet->key.proto == IPPROTO_UDP;
 }
 
-static __always_inline void xdp_checksum(__sum16 *check, const struct flow *flow, bool udp)
-{
-	__u64 sum;
-	__u16 new;
-
-	/* A datagram without a checksum stays without (RFC 768). */
-	if (udp && !*check)
-		return;
-	sum = (__u64)(__u16) ~*check + flow->addr_diff + flow->port_diff;
-	new = ~rewrite_fold(sum);
-	*check = udp && !new ? 0xffff : new;
-}
-
-/*
- * Makes the frame, which xdp_parse() has passed, which begins at @at and whose IP header lies
- * @l3_off behind that, carry @flow's rewrite and its MACs, one hop further. Returns false, with
- * nothing written, where it cannot.
+/* Gives the L4 header at @l4 @flow's ports. Returns false, with nothing written, where it cannot.
  */
-static __always_inline bool xdp_rewrite(const struct xdp_md *ctx, const struct flow *flow,
-					__u8 proto, const __u32 at, __u32 l3_off, const bool v6)
+static __always_inline bool xdp_rewrite_l4(void *l4, const void *end, const struct flow *flow,
+					   __u8 proto)
 {
-	void *data = xdp_data(ctx) + at, *end = xdp_data_end(ctx);
-	/* The mask loses nothing, and gives the verifier its bound back. */
-	void *l3 = data + (l3_off & 0x1f);
-	void *l4 = l3 + xdp_l3_len(v6);
-
-	if (data + ETH_HLEN > end || l4 + sizeof(struct udphdr) > end)
+	if (l4 + sizeof(struct udphdr) > end)
 		return false;
 	if (proto == IPPROTO_TCP) {
 		if (l4 + sizeof(struct tcphdr) > end)
 			return false;
-		xdp_checksum(&((struct tcphdr *)l4)->check, flow, false);
+		rewrite_check(&((struct tcphdr *)l4)->check, flow, false);
 	} else if (proto == IPPROTO_UDP) {
-		xdp_checksum(&((struct udphdr *)l4)->check, flow, true);
+		rewrite_check(&((struct udphdr *)l4)->check, flow, true);
 	} else if (*(xdp_u32 *)l4 != *(const xdp_u32 *)&flow->sport) {
 		return false; /* SCTP's CRC over other ports is bpf_host's work. */
 	}
 	*(xdp_u32 *)l4 = *(const xdp_u32 *)&flow->sport;
+	return true;
+}
 
+/* Both MACs lie in the flow as they do in the frame. */
+static __always_inline void xdp_write_macs(void *data, const struct flow *flow)
+{
+	((xdp_u64 *)data)[0] = ((const xdp_u64 *)flow->l2.dmac)[0];
+	((xdp_u32 *)data)[2] = ((const xdp_u32 *)flow->l2.dmac)[2];
+}
+
+static __always_inline void xdp_write_addrs_v6(struct ipv6hdr *ip, const struct flow *flow)
+{
+	xdp_u64 *addrs = (void *)&ip->saddr;
+
+	addrs[0] = flow->saddr.d[0];
+	addrs[1] = flow->saddr.d[1];
+	addrs[2] = flow->daddr.d[0];
+	addrs[3] = flow->daddr.d[1];
+}
+
+/*
+ * Makes the frame, which xdp_parse() has passed and whose IP header is at @l3_off, carry @flow's
+ * rewrite and its MACs, one hop further. Returns false, with nothing written, where it cannot.
+ */
+static __always_inline bool xdp_rewrite(const struct xdp_md *ctx, const struct flow *flow,
+					__u8 proto, __u32 l3_off, const bool v6)
+{
+	void *data = xdp_data(ctx), *end = xdp_data_end(ctx);
+	/* The mask loses nothing, and gives the verifier its bound back. */
+	void *l3 = data + (l3_off & 0x1f);
+
+	if (data + ETH_HLEN > end || !xdp_rewrite_l4(l3 + xdp_l3_len(v6), end, flow, proto))
+		return false;
 	if (v6) {
 		struct ipv6hdr *ip = l3;
-		xdp_u64 *addrs = (void *)&ip->saddr;
 
-		addrs[0] = flow->saddr.d[0];
-		addrs[1] = flow->saddr.d[1];
-		addrs[2] = flow->daddr.d[0];
-		addrs[3] = flow->daddr.d[1];
-		ip->hop_limit--;
+		xdp_write_addrs_v6(ip, flow);
+		rewrite_v6_hop(ip);
 	} else {
 		struct iphdr *ip = l3;
 
@@ -205,9 +212,6 @@ static __always_inline bool xdp_rewrite(const struct xdp_md *ctx, const struct f
 		ip->daddr = flow->daddr.w[3];
 		rewrite_v4_header(ip, flow->addr_diff, 1);
 	}
-
-	/* Both MACs lie in the flow as they do in the frame. */
-	((xdp_u64 *)data)[0] = ((const xdp_u64 *)flow->l2.dmac)[0];
-	((xdp_u32 *)data)[2] = ((const xdp_u32 *)flow->l2.dmac)[2];
+	xdp_write_macs(data, flow);
 	return true;
 }

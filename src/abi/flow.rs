@@ -42,6 +42,8 @@ pub mod flow_flag {
     pub const DSR: u16 = 1 << 9;
     /// Backend's node: the request came translated, the answer is translated here.
     pub const DSR_END: u16 = 1 << 10;
+    /// Leads to a connection under another port of the client's.
+    pub const DSR_ALIAS: u16 = 1 << 11;
     /// LB node: confirmed by the client's side alone, which has sent nothing in a later tick.
     pub const UNPROVEN: u16 = 1 << 12;
 }

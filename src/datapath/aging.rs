@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 
 use super::map::{Cursor, Error, Map, PORTION, Tally};
-use crate::abi::{self, Flow, FlowKey};
+use crate::abi::{self, Flow, FlowKey, flow_flag};
 
 mod pace;
 mod rules;
@@ -94,7 +94,9 @@ impl Aging {
 
         let mut gone = BTreeSet::new();
         for (key, flow) in &read {
-            if expired(flow, key.proto, now, &self.timeouts) {
+            if leads_nowhere(flows, key, flow)? {
+                gone.insert(*key);
+            } else if expired(flow, key.proto, now, &self.timeouts) {
                 self.collect(flows, key, now, &mut gone)?;
             } else {
                 self.met += 1;
@@ -141,4 +143,9 @@ impl Aging {
         }
         Ok(())
     }
+}
+
+/// Whether what leads to a connection of another port has outlived it: that one's end is not told.
+fn leads_nowhere(flows: &Map<FlowKey, Flow>, key: &FlowKey, flow: &Flow) -> Result<bool, Error> {
+    Ok(flow.flags & flow_flag::DSR_ALIAS != 0 && flows.get(&partner_key(key, flow))?.is_none())
 }

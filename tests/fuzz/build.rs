@@ -7,10 +7,11 @@ use std::net::{IpAddr, SocketAddr};
 use fastrand::Rng;
 
 use super::dsr::bare;
+use super::entry::Entry;
 use super::packet::{icmp_frame, packet};
 use super::random::{once_in, pick};
 use super::view::{ETHERNET, SCTP, TCP, UDP, View};
-use super::world::{Dispatch, Entry, PEER_MAC, TAGS, World, cluster_ip, other_remote};
+use super::world::{Dispatch, PEER_MAC, TAGS, World, cluster_ip, other_remote};
 use crate::support::node::{FAMILIES, Family};
 
 /// How many of the last translated frames answers are made for.
@@ -41,7 +42,7 @@ impl Builder {
 
     pub fn frame(&self, rng: &mut Rng, entry: Entry) -> Vec<u8> {
         let family = pick(rng, &FAMILIES);
-        let wire = matches!(entry, Entry::Driver | Entry::FromNetdev);
+        let wire = matches!(entry, Entry::Driver | Entry::FromNetdev | Entry::FromOverlay);
         let mut frame = match rng.u32(..16) {
             0..3 if wire && self.dispatch != Dispatch::Off => self.dispatched(rng),
             0..7 => self.request(rng, family, entry),
@@ -111,7 +112,7 @@ fn ip(text: &str) -> IpAddr {
 
 fn source(rng: &mut Rng, family: Family, entry: Entry) -> IpAddr {
     let usual = match entry {
-        Entry::Driver | Entry::FromNetdev => family.client,
+        Entry::Driver | Entry::FromNetdev | Entry::FromOverlay => family.client,
         Entry::FromContainer => family.pod,
         Entry::ToNetdev | Entry::ToContainer => family.node,
     };

@@ -1,20 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Direct server return to the judge: what may be taken out of a packet, and put around one.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::answer::is_answer;
 use super::check::same_rest;
 use super::dsr::{Carried, SIZES_V4, SIZES_V6, Wrapped, carried, readdress, strip};
+use super::entry::Entry;
 use super::judge::{How, Judge, NODE_PORTS};
 use super::mss;
+use super::tunnel;
 use super::view::{ETHERNET, Ends, TCP, View};
-use super::world::{Dispatch, Entry, KEYS, is_node, ours};
+use super::world::{Dispatch, KEYS, has_node, is_node, ours};
 use crate::support::dsr::encapsulate;
 use crate::support::node::FAMILIES;
 
 /// Of the uplink.
-const MTU: usize = 1500;
+pub const MTU: usize = 1500;
 
 /// What a packet from the wire is to this node.
 #[derive(Debug)]
@@ -89,7 +91,7 @@ impl Judge {
             let mut answers = known.filter(|to| self.answers.contains(&(proto, back, **to)));
             answers.any(|answer| is_answer(&from(*answer), output))
         });
-        told || is_answer(input, output)
+        told || is_answer(input, output) || self.narrowed(input, output)
     }
 
     /// Whether `address` is a frontend; a NodePort is one at any address, for it may be another
@@ -113,12 +115,13 @@ impl Judge {
     }
 
     /// Notes that `view`, whose answers go between `answer`, may go on as what the client sent:
-    /// another has its port, or it went so before. A connection that finds its port taken is dropped;
-    /// of datagrams it does not show what has their port.
+    /// another has its port, or it went so before, or has another port than its client sent it from. A
+    /// SYN that finds its port taken is dropped; of others it does not show what has their port.
     fn note_aside(&mut self, view: &View<'_>, answer: Ends) {
         let (proto, original) = (view.proto, (answer.1, answer.0));
         let open = self.whole.contains_key(&(proto, original));
-        if view.opens() && (open || proto != TCP) {
+        let moved = view.ends().0 != answer.1;
+        if open || moved || proto != TCP || !view.opens() {
             self.whole.entry((proto, original)).or_default().insert(view.ends().1);
         }
     }
@@ -176,7 +179,7 @@ impl Judge {
     }
 
     /// Bytes that dispatching adds.
-    fn overhead(&self, v6: bool) -> usize {
+    pub(super) fn overhead(&self, v6: bool) -> usize {
         let sizes = if v6 { SIZES_V6 } else { SIZES_V4 };
         match self.dispatch {
             Dispatch::Off => 0,
@@ -184,15 +187,19 @@ impl Judge {
             Dispatch::Option => sizes[1],
             Dispatch::Ipip if v6 => 40,
             Dispatch::Ipip => 20,
+            Dispatch::Geneve => tunnel::overhead(v6),
         }
     }
 
-    /// Whether a flow that begins with `view` could tell its backend's node.
-    pub(super) fn could_tell(&self, view: &View<'_>) -> bool {
-        let room = view.v6
-            || self.dispatch == Dispatch::Ipip
-            || view.l4 - ETHERNET + self.overhead(false) <= 60;
-        self.dispatch != Dispatch::Off && !view.fragment && room
+    /// Whether a flow that begins with `view` could tell the node of `backend`.
+    pub(super) fn could_tell(&self, view: &View<'_>, backend: IpAddr) -> bool {
+        let able = match self.dispatch {
+            Dispatch::Off => false,
+            Dispatch::Ipip => true,
+            Dispatch::Geneve => has_node(backend),
+            _ => view.v6 || view.l4 - ETHERNET + self.overhead(false) <= 60,
+        };
+        able && !view.fragment
     }
 
     /// `before` as its SYN has to be for what it became, where that is less than it announces.
@@ -214,7 +221,7 @@ impl Judge {
         (direct || answer && !same).then_some(lowered)
     }
 
-    fn lowered(&self, view: &View<'_>) -> Option<Vec<u8>> {
+    pub(super) fn lowered(&self, view: &View<'_>) -> Option<Vec<u8>> {
         let headers = if view.v6 { 60 } else { 40 };
         mss::clamped(view, (MTU - headers - self.overhead(view.v6)) as u16)
     }
@@ -222,7 +229,9 @@ impl Judge {
     /// Whether `output` is `before` with what the backend's node must know, or what is wrong with it.
     pub(super) fn dispatched(&mut self, before: &View<'_>, output: &[u8]) -> Result<bool, String> {
         let overhead = self.overhead(before.v6);
-        if self.dispatch == Dispatch::Off || output.len() != before.frame.len() + overhead {
+        if matches!(self.dispatch, Dispatch::Off | Dispatch::Geneve)
+            || output.len() != before.frame.len() + overhead
+        {
             return Ok(false);
         }
         let lowered = self.lowered(before);

@@ -2,9 +2,10 @@
 //! The driver hook: a frame goes up as it came, or is sent from there as the right translation.
 
 use super::check::same_rest;
+use super::entry::Entry;
 use super::judge::{Fate, How, Judge};
 use super::view::{ETHERNET, View};
-use super::world::{Entry, NODE_MAC, ROUTER_MAC, Wire};
+use super::world::{NODE_MAC, ROUTER_MAC, Wire};
 
 const XDP_PASS: u32 = 2;
 const XDP_TX: u32 = 3;

@@ -190,10 +190,9 @@ pub struct Wrapped {
 }
 
 impl Wrapped {
-    /// None where either header has options.
+    /// None where the outer header has options.
     pub fn of(frame: &[u8]) -> Option<Self> {
-        let plain = |frame: &[u8]| frame[ETHERNET] >> 4 == 6 || frame[ETHERNET] == 0x45;
-        Self::any(frame).filter(|wrapped| plain(frame) && plain(&wrapped.inner))
+        Self::any(frame).filter(|_| frame[ETHERNET] >> 4 == 6 || frame[ETHERNET] == 0x45)
     }
 
     pub fn any(frame: &[u8]) -> Option<Self> {

@@ -7,8 +7,9 @@ use std::ops::RangeInclusive;
 
 use super::check::same_rest;
 use super::dispatch::Arrival;
+use super::entry::Entry;
 use super::view::{Ends, ICMP, ICMPV6, SCTP, View};
-use super::world::{Dispatch, Entry, NODE_MAC, SNAT_PORTS, Served, ours};
+use super::world::{Dispatch, NODE_MAC, SNAT_PORTS, Served, ours};
 use crate::support::node::{FAMILIES, TC_DROP, TC_NEXT, TC_REDIRECT};
 
 /// As in the configuration that tests load.
@@ -96,6 +97,9 @@ impl Judge {
         {
             return Err("a pod's packet with a foreign source was not dropped".to_owned());
         }
+        if entry == Entry::FromOverlay && action != TC_DROP {
+            return Err("what a tunnel brought without a mark was taken".to_owned());
+        }
         let arrival = match entry {
             Entry::FromNetdev => self.arrival(input),
             _ => Arrival::Itself,
@@ -133,7 +137,7 @@ impl Judge {
             other => return Err(format!("unknown action {other}")),
         }
         if action == TC_REDIRECT && self.answered(input, how, output) {
-            return Ok(Fate::Answered);
+            return self.told_mtu(entry, input, output).map(|()| Fate::Answered);
         }
         let (Some(before), Some(after)) = (View::of(input), View::of(output)) else {
             return Err("no IP packet, yet it was changed".to_owned());
@@ -142,7 +146,9 @@ impl Judge {
         if matches!(before.proto, ICMP | ICMPV6) && !same {
             return self.error(entry, &before, &after).map(|()| Fate::ErrorTranslated);
         }
-        if entry == Entry::FromNetdev && self.dispatched(&before, output)? {
+        if entry == Entry::FromNetdev
+            && (self.dispatched(&before, output)? || self.tunnelled(&before, action, &after)?)
+        {
             return Ok(Fate::Dispatched);
         }
         let clamped = self.clamped(entry, &before, &after);
@@ -172,7 +178,8 @@ impl Judge {
             return self.opens_marked(before, new, answer);
         }
         if self.knows(proto, old, new) {
-            let tells = self.dispatch != Dispatch::Ipip || before.fragment || how == How::Told;
+            let alone = !matches!(self.dispatch, Dispatch::Ipip | Dispatch::Geneve);
+            let tells = alone || before.fragment || how == How::Told;
             // The node's own packets go as they are, and another's under its name like them.
             let direct =
                 entry == Entry::FromNetdev && self.is_direct(proto, old, new) && !ours(old.0.ip());
@@ -220,7 +227,7 @@ impl Judge {
                 return Ok(());
             }
             // A client with the node's own address keeps it either way.
-            if !ours(old.0.ip()) && (same_host || self.could_tell(before)) {
+            if !ours(old.0.ip()) && (same_host || self.could_tell(before, new.1.ip())) {
                 let why = "a backend that is to answer by itself was not told for whom";
                 return Err(why.to_owned());
             }

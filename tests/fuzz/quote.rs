@@ -3,9 +3,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::entry::Entry;
 use super::judge::Judge;
 use super::view::{ETHERNET, Ends, View};
-use super::world::{Dispatch, Entry};
+use super::world::Dispatch;
 
 const OPTION_V4: usize = ETHERNET + 20;
 const OPTION_V6: usize = ETHERNET + 40;

@@ -12,35 +12,11 @@ use culvert::abi::{
 use ipnet::IpNet;
 use nix::net::if_::if_nametoindex;
 
+use super::entry::Entry;
 use super::view::{SCTP, TCP, UDP};
 use crate::support::dsr::KEY;
 use crate::support::node::{FAMILIES, Family, Node, ip};
 use crate::support::objects::Frontend;
-
-/// Where a packet meets the datapath.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Entry {
-    Driver,
-    FromNetdev,
-    FromContainer,
-    ToNetdev,
-    ToContainer,
-}
-
-impl Entry {
-    pub const ALL: [Self; 5] =
-        [Self::Driver, Self::FromNetdev, Self::FromContainer, Self::ToNetdev, Self::ToContainer];
-
-    pub fn program(self) -> &'static str {
-        match self {
-            Self::Driver => "xdp_entry",
-            Self::FromNetdev => "from_netdev",
-            Self::FromContainer => "from_container",
-            Self::ToNetdev => "to_netdev",
-            Self::ToContainer => "to_container",
-        }
-    }
-}
 
 pub const NODE_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 pub const PEER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
@@ -99,6 +75,8 @@ pub enum Dispatch {
     /// Options without tag, and encapsulated packets from anyone.
     Plain,
     Ipip,
+    /// Through a device, which adds the outer header: what is seen of a packet is the inner one.
+    Geneve,
 }
 
 /// Clients have some of these themselves.
@@ -114,6 +92,11 @@ pub const fn other_node(family: Family) -> &'static str {
 
 pub fn is_node(address: IpAddr) -> bool {
     FAMILIES.iter().any(|family| other_node(*family).parse() == Ok(address))
+}
+
+/// Whether the node that `address`, a backend's, is on is known: of the others Geneve cannot ask one.
+pub fn has_node(address: IpAddr) -> bool {
+    FAMILIES.iter().any(|family| family.remote.parse() == Ok(address))
 }
 
 /// Whether a packet to `address` has arrived: a pod's, or the node's own.
@@ -135,6 +118,8 @@ pub struct Served {
 pub struct World {
     pub node: Node,
     second: u32,
+    /// The device that requests by Geneve go through and come from: any one, for nothing is sent.
+    tunnel: u32,
     pub dispatch: Dispatch,
     pub frontends: HashMap<(SocketAddr, u8), Served>,
 }
@@ -158,6 +143,7 @@ impl World {
                 Dispatch::Off => DsrDispatch::Off,
                 Dispatch::Option | Dispatch::Plain => DsrDispatch::Option,
                 Dispatch::Ipip => DsrDispatch::Ipip,
+                Dispatch::Geneve => DsrDispatch::Geneve,
             } as u8;
             // Flows expire and ports run out while the run lasts.
             (config.tcp_syn_timeout, config.tcp_established_timeout) = (3, 9);
@@ -175,12 +161,19 @@ impl World {
             let value = NodeAddress { addr: ip(other_node(family)), flags: NODE_ADDRESS, pad: 0 };
             maps.nodes.set(&NodeKey::new(prefix), &value).unwrap();
         }
-        node.ns.ip("link add eth1 address 02:00:00:00:00:01 type veth peer name wire1");
-        node.ns.ip("link set eth1 up");
-        node.ns.ip("link set wire1 up");
-        let second = node.ns.run(|| if_nametoindex("eth1").unwrap());
-        let mut world = Self { node, second, dispatch, frontends: HashMap::new() };
+        let [second, tunnel] = [("eth1", "wire1"), ("tunnel0", "tunnel1")].map(|(dev, peer)| {
+            node.ns.ip(&format!(
+                "link add {dev} address 02:00:00:00:00:01 type veth peer name {peer}"
+            ));
+            node.ns.ip(&format!("link set {dev} up"));
+            node.ns.ip(&format!("link set {peer} up"));
+            node.ns.run(|| if_nametoindex(dev).unwrap())
+        });
+        let mut world = Self { node, second, tunnel, dispatch, frontends: HashMap::new() };
         world.fill_driver();
+        if dispatch == Dispatch::Geneve {
+            world.fill_tunnel();
+        }
         for family in FAMILIES {
             for row in rows(family) {
                 world.serve(family, row);
@@ -200,6 +193,17 @@ impl World {
             let inner = tags.get(4..).filter(|tag| !tag.is_empty()).map_or(0, word);
             let key = XdpVlanKey { parent: self.second, outer: word(&tags[..4]), inner };
             maps.xdp_vlans.set(&key, &self.wire(device)).unwrap();
+        }
+    }
+
+    /// The tunnel device, and the nodes of those backends that [`has_node`] knows.
+    fn fill_tunnel(&self) {
+        let maps = self.node.objects.maps();
+        maps.set_geneve(self.tunnel).unwrap();
+        for family in FAMILIES {
+            let prefix = IpNet::from(family.remote.parse::<IpAddr>().unwrap());
+            let value = NodeAddress { addr: ip(other_node(family)), flags: 0, pad: 0 };
+            maps.nodes.set(&NodeKey::new(prefix), &value).unwrap();
         }
     }
 
@@ -240,6 +244,7 @@ impl World {
         match entry {
             Entry::Driver | Entry::FromNetdev | Entry::ToNetdev => self.node.uplink,
             Entry::FromContainer | Entry::ToContainer => self.node.pod,
+            Entry::FromOverlay => self.tunnel,
         }
     }
 }

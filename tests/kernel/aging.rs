@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
 
-use culvert::abi::{Addr, Affinity, AffinityKey, Flow, FlowKey, Zone};
+use culvert::abi::{Addr, Affinity, AffinityKey, Flow, FlowKey, Zone, flow_flag};
 use culvert::datapath::Datapath;
 use culvert::datapath::aging::{Aging, HalfOpen, partner_key};
 use culvert::datapath::map::Tally;
@@ -51,6 +51,30 @@ fn the_expired_go_in_both_directions_and_nothing_else() {
     let gone_v6 = entries.iter().filter(|(key, _)| !kept.contains(key) && !key.saddr.is_v4());
     assert_eq!(aging.counts().deleted_v6, gone_v6.count() as u64);
     assert_eq!(aging.counts().entries, kept.len() as u64);
+}
+
+#[test]
+fn what_leads_to_a_connection_goes_with_it() {
+    let root = PinRoot::new();
+    let datapath = Datapath::open(root.options()).unwrap();
+    let flows = &datapath.maps().flows;
+    let mut kept = BTreeSet::new();
+    for number in 0..2 {
+        let [(key, mut flow), (partner, other)] = connection(number);
+        (flow.last_seen, flow.flags) = (NOW, flow_flag::DSR_ALIAS);
+        flows.set(&key, &flow).unwrap();
+        if number == 1 {
+            flows.set(&partner, &Flow { last_seen: NOW, ..other }).unwrap();
+            kept.extend([key, partner]);
+        }
+    }
+    let mut aging = Aging::new(&config());
+    while aging.counts().passes < 1 {
+        aging.tick(flows, NOW).unwrap();
+    }
+    let left: BTreeSet<_> = flows.entries().unwrap().into_iter().map(|(key, _)| key).collect();
+    assert_eq!(left, kept);
+    assert_eq!((aging.counts().deleted, aging.counts().entries), (1, 2));
 }
 
 #[test]

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use culvert::abi::{Addr, Flow, FlowKey, Owned};
 use culvert::datapath::map::{self, Cursor};
-use culvert::datapath::{Datapath, LoadError, Maps, Mechanism, XdpMode};
-use libbpf_rs::{Link, Program};
+use culvert::datapath::{Datapath, LoadError, Maps, Mechanism, Options, XdpMode};
+use libbpf_rs::{Link, Program, TC_EGRESS, TC_INGRESS, TcHookBuilder};
 use nix::net::if_::if_nametoindex;
 use zerocopy::FromZeros as _;
 
@@ -101,19 +101,24 @@ fn flows_that_open_during_a_swap_come_along() {
 /// A connection must not meet the old maps in one direction and the new ones in the other.
 #[test]
 fn all_devices_go_over_to_replaced_maps_at_once() {
+    for force_clsact in [false, true] {
+        devices_go_over_at_once(force_clsact);
+    }
+}
+
+fn devices_go_over_at_once(force_clsact: bool) {
     let (root, node) = (PinRoot::new(), NetNs::new());
+    let options = Options { force_clsact, ..root.options() };
     node.ip("link add pod0 type veth peer name uplink0");
     let index = |name| node.run(|| if_nametoindex(name)).unwrap();
-    let first = Datapath::open(root.options()).unwrap();
+    let (pod, uplink) = (index("pod0"), index("uplink0"));
+    let first = Datapath::open(options.clone()).unwrap();
     node.run(|| {
-        first.attach_pod(index("pod0"), "pod0").unwrap();
-        first.attach_uplink(index("uplink0"), "uplink0").unwrap();
-        first.attach_xdp(index("uplink0"), "uplink0", XdpMode::Native).unwrap();
+        first.attach_pod(pod, "pod0").unwrap();
+        first.attach_uplink(uplink, "uplink0").unwrap();
+        first.attach_xdp(uplink, "uplink0", XdpMode::Native).unwrap();
     });
-    let mut programs = vec!["xdp_entry"];
-    if first.mechanism() == Mechanism::Tcx {
-        programs.extend(["from_container", "to_container", "from_netdev", "to_netdev"]);
-    }
+    let programs = ["xdp_entry", "from_container", "to_container", "from_netdev", "to_netdev"];
     let attached = |datapath: &Datapath| {
         let ids = programs.iter().map(|name| {
             let program = datapath.program(name).unwrap();
@@ -121,23 +126,38 @@ fn all_devices_go_over_to_replaced_maps_at_once() {
         });
         let links = std::fs::read_dir(root.path().join("links")).unwrap();
         let links = links.map(|link| Link::open(link.unwrap().path()).unwrap());
-        let linked: BTreeSet<u32> = links.map(|link| link.info().unwrap().prog_id).collect();
-        assert_eq!(linked.len(), programs.len());
-        linked == ids.collect()
+        let mut found: BTreeSet<u32> = links.map(|link| link.info().unwrap().prog_id).collect();
+        if datapath.mechanism() == Mechanism::Clsact {
+            found.extend(
+                node.run(|| [pod, uplink].into_iter().flat_map(filters).collect::<Vec<_>>()),
+            );
+        }
+        assert_eq!(found.len(), programs.len());
+        found == ids.collect()
     };
     assert!(attached(&first));
 
     // Over the same maps they follow one by one, each when what it needs is written.
-    let second = Datapath::open(root.options()).unwrap();
-    second.catch_up().unwrap();
+    let second = Datapath::open(options.clone()).unwrap();
+    node.run(|| second.catch_up().unwrap());
     assert!(attached(&first));
 
-    let mut options = root.options();
+    let mut options = options;
     options.map_sizes.insert("flows".to_owned(), 8192);
     let third = Datapath::open(options).unwrap();
     assert!(attached(&first), "not before the maps are caught up with");
-    third.catch_up().unwrap();
+    node.run(|| third.catch_up().unwrap());
     assert!(attached(&third));
+}
+
+/// The programs of a device's filters, on their way in and out.
+fn filters(ifindex: u32) -> [u32; 2] {
+    [TC_INGRESS, TC_EGRESS].map(|side| {
+        let stdin = std::io::stdin();
+        let mut hook = TcHookBuilder::new(stdin.as_fd());
+        hook.ifindex(ifindex as i32).handle(0xc0).priority(1);
+        hook.hook(side).query().unwrap()
+    })
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::host::flows;
 use crate::support::dsr::{self, KEY, Mark};
 use crate::support::node::{FAMILIES, Node, TC_REDIRECT, V4, ip};
 use crate::support::objects::{SCTP, TCP, UDP};
-use crate::support::packet::{ACK, Packet, SYN};
+use crate::support::packet::{ACK, Packet, RST, SYN};
 
 /// What the pod gets of `packet` with `mark`.
 #[track_caller]
@@ -172,7 +172,9 @@ fn a_connection_that_was_evicted_is_not_taken_for_what_has_its_tuple_now() {
             let entries = table.entries().unwrap();
             let evicted = entries.iter().find(|(key, _)| key.sport.get() == 50001).unwrap();
             table.remove(&evicted.0).unwrap();
-            let (again, _) = dispatched(family, &one, 50001);
+            // Of a connection, as from an LB node that met it in its middle.
+            let flags = if proto == TCP { ACK } else { 0 };
+            let (again, _) = dispatched(family, &Packet { flags, ..one }, 50001);
             assert_eq!(delivered(&node, &again, &of_one).src, packet.src);
 
             let got = delivered(&node, &second, &of_two);
@@ -180,6 +182,58 @@ fn a_connection_that_was_evicted_is_not_taken_for_what_has_its_tuple_now() {
             let answer = node.leave_ok(&got.answer(SYN | ACK));
             assert_eq!((answer.src, answer.dst), (two.dst, two.src));
         }
+    }
+}
+
+/// Another LB node uses the client's own port, which is another connection's here, or a third one.
+#[test]
+fn what_has_another_port_is_found_by_what_the_client_sent() {
+    for family in FAMILIES {
+        for proto in [TCP, UDP, SCTP] {
+            let node = node();
+            let later = if proto == TCP { ACK } else { 0 };
+            let requests = [80, 81].map(|port| request(family, proto, port));
+            let [(first, of_one), (second, of_two)] =
+                [(0, 40001), (1, 50001)].map(|(n, port)| dispatched(family, &requests[n], port));
+            delivered(&node, &first, &of_one);
+            delivered(&node, &second, &of_two);
+            for packet in [&first, &second] {
+                node.leave_ok(&packet.answer(SYN | ACK));
+                node.wire_ok(&Packet { flags: later, ..packet.clone() });
+            }
+            // As once a tick; half-open flows may be evicted then.
+            let confirmed = Packet { flags: later, ..second.clone() };
+            delivered(&node, &confirmed, &of_two);
+            let half_open = &node.objects.maps().flows_new;
+            for (key, _) in half_open.entries().unwrap() {
+                half_open.remove(&key).unwrap();
+            }
+            for port in [40001, 50002, 40001, 50001] {
+                let mut moved = confirmed.clone();
+                moved.src.set_port(port);
+                let got = delivered(&node, &moved, &of_two);
+                assert_eq!(got.src, second.src, "from {port}");
+                let answer = node.leave_ok(&got.answer(later));
+                assert_eq!((answer.src, answer.dst), (requests[1].dst, requests[1].src));
+            }
+            let got = delivered(&node, &Packet { flags: later, ..first.clone() }, &of_one);
+            assert_eq!(got.src, first.src);
+        }
+    }
+}
+
+#[test]
+fn what_led_to_a_connection_that_is_over_leads_nowhere() {
+    for family in FAMILIES {
+        let node = node();
+        let request = request(family, TCP, 80);
+        let (syn, mark) = dispatched(family, &request, 50001);
+        delivered(&node, &syn, &mark);
+        node.leave_ok(&syn.answer(RST));
+        let (again, _) = dispatched(family, &request, 40001);
+        assert_eq!(delivered(&node, &again, &mark).src, again.src);
+        let (third, _) = dispatched(family, &Packet { flags: ACK, ..request }, 50002);
+        assert_eq!(delivered(&node, &third, &mark).src, again.src);
     }
 }
 

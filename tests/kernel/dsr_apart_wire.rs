@@ -19,7 +19,7 @@ use crate::support::packet::{Packet, udp};
 const DISPATCHES: [DsrDispatch; 3] = [DsrDispatch::Option, DsrDispatch::Ipip, DsrDispatch::Geneve];
 
 /// What one client port asks of two services, through LB nodes that know nothing of each other.
-fn twins(wires: &Wires, family: Family, dispatch: DsrDispatch) {
+fn twins(wires: &Wires, family: Family) {
     let services = [80, 81].map(|port| at(family, family.vip, port));
     let _tcp = [wires.serve_at(family, TCP, 80), wires.serve_at(family, TCP, 81)];
     let _udp = [wires.serve_at(family, UDP, 80), wires.serve_at(family, UDP, 81)];
@@ -52,11 +52,18 @@ fn twins(wires: &Wires, family: Family, dispatch: DsrDispatch) {
         .map(|to| {
             wires.forget();
             let stream = wires.client.run(|| connect(from, *to));
-            (stream, listener.accept().unwrap().0)
+            let server = listener.accept().unwrap().0;
+            server.set_read_timeout(WAIT).unwrap();
+            (stream, server)
         })
         .collect();
-    for round in 0_u8..4 {
+    for round in 0_u8..6 {
+        // Other LB nodes take both over, and each does not know of the other.
+        let apart = round == 3 || round == 4;
         for (client, server) in &mut open {
+            if apart {
+                wires.forget();
+            }
             let mut byte = [round];
             client.write_all(&byte).unwrap();
             server.read_exact(&mut byte).unwrap();
@@ -64,8 +71,7 @@ fn twins(wires: &Wires, family: Family, dispatch: DsrDispatch) {
             client.read_exact(&mut byte).unwrap();
             assert_eq!(byte, [round]);
         }
-        // By option, a connection whose port was changed keeps to its LB node.
-        if round == 1 && dispatch != DsrDispatch::Option {
+        if round == 1 {
             wires.forget();
         }
     }
@@ -89,7 +95,7 @@ fn one_client_port_through_two_lb_nodes_stays_apart() {
         let wires = Wires::new(dispatch, false);
         for family in FAMILIES {
             if wires.direct {
-                twins(&wires, family, dispatch);
+                twins(&wires, family);
             }
         }
     }

@@ -98,6 +98,49 @@ fn the_backends_node_translates_to_the_backends_port_and_answers_itself() {
     }
 }
 
+/// Also those of a connection that another LB node has sent until now.
+#[test]
+fn what_has_options_of_its_own_arrives_with_them() {
+    let family = V4;
+    for proto in [TCP, UDP, SCTP] {
+        for flags in [SYN, ACK] {
+            let flags = if proto == TCP { flags } else { 0 };
+            let request = Packet { flags, ..request(family, proto, 80) };
+            // Router alert (RFC 2113), and as many as there may be.
+            for options in [vec![0x94, 4, 0, 0], vec![1; 40]] {
+                let inner = dsr::insert(&request.bytes(), &options);
+                let lb_node = node(DsrDispatch::Ipip);
+                let remote = family.at(family.remote, 8080);
+                let _there = serve(&lb_node, &family.at(family.vip, 80), proto, &[&remote]);
+                let (action, sent) = lb_node.raw("from_netdev", lb_node.uplink, &inner);
+                assert_eq!(action, TC_REDIRECT, "{:?}", lb_node.outcomes());
+                let (from, to) = (family.node.parse().unwrap(), family.remote.parse().unwrap());
+                assert_eq!(sent[14..], dsr::encapsulate(&inner, from, to, 8080)[14..]);
+
+                let end = node(DsrDispatch::Ipip);
+                let backend = family.at(family.pod, 8080);
+                let _here = serve(&end, &family.at(family.vip, 80), proto, &[&backend]);
+                let (from, to) = (lb(family).parse().unwrap(), family.pod.parse().unwrap());
+                let frame = dsr::encapsulate(&inner, from, to, 8080);
+                let (action, out) = end.raw("from_netdev", end.uplink, &frame);
+                assert_eq!(action, TC_REDIRECT, "{:?}", end.outcomes());
+                assert_eq!(out[34..][..options.len()], options);
+                let mut plain = out.clone();
+                plain.drain(34..34 + options.len());
+                plain[14] = 0x45;
+                let length = (plain.len() - 14) as u16;
+                plain[16..18].copy_from_slice(&length.to_be_bytes());
+                dsr::write_header_checksum(&mut plain);
+                let got = Packet::parse(&plain);
+                assert_eq!((got.src, got.dst), (request.src, backend.parse().unwrap()));
+                assert_eq!((got.dmac, &got.payload), (POD_MAC, &request.payload));
+                let answer = end.leave_ok(&got.answer(flags | ACK));
+                assert_eq!((answer.src, answer.dst), (request.dst, request.src));
+            }
+        }
+    }
+}
+
 #[test]
 fn two_services_and_one_client_port_are_kept_apart_by_the_backends_node() {
     for family in FAMILIES {

@@ -11,6 +11,7 @@ use culvert::datapath::Datapath;
 use culvert::datapath::netlink::peer_netns_number;
 use nix::net::if_::if_nametoindex;
 
+use super::xdp_wire::without_checksum_offload;
 use crate::support::interrupt::uninterrupted;
 use crate::support::netns::NetNs;
 use crate::support::node::{FAMILIES, Family, endpoint, ip};
@@ -140,6 +141,17 @@ fn large_transfers_arrive_whole_both_ways() {
         for backend in [family.pod, family.remote] {
             transfer(&Wires::new(), family, backend, 8 << 20);
         }
+    }
+}
+
+/// Of a checksum that the sender's device was to finish (`CHECKSUM_PARTIAL`) only the pseudo header's
+/// part is there to be corrected: the node's own device finishes it, and the receiver looks at it.
+#[test]
+fn what_a_sender_left_to_its_device_is_finished_behind_the_node() {
+    for family in FAMILIES {
+        let wires = Wires::new();
+        without_checksum_offload(&wires.node, "eth0");
+        transfer(&wires, family, family.remote, 3000);
     }
 }
 

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use culvert::abi::{self, Endpoint, OWNED_NODEPORT, Outcome, Settings, Uplink};
 use culvert::datapath::Options;
-use libbpf_rs::ProgramInput;
+use libbpf_rs::{ProgramInput, ProgramMut};
 use nix::net::if_::if_nametoindex;
 
 use super::netns::NetNs;
@@ -155,8 +155,34 @@ impl Node {
         }
     }
 
+    /// As [`Self::raw`], of an skb whose device has summed up all behind the Ethernet header
+    /// (`CHECKSUM_COMPLETE`). The kernel, from 6.11, refuses the run (`EBADMSG`) where that sum is wrong
+    /// afterwards; one that is given up, as by trimming, counts as wrong too.
+    #[track_caller]
+    pub fn summed(&self, program: &str, ifindex: u32, frame: &[u8]) -> (u32, Vec<u8>) {
+        let flags = libbpf_rs::libbpf_sys::BPF_F_TEST_SKB_CHECKSUM_COMPLETE;
+        let run = || Self::run(&self.objects.program(program), ifindex, frame, flags);
+        self.ns.run(run).unwrap_or_else(|error| {
+            panic!("{program} leaves a wrong skb->csum ({error}) of {frame:02x?}")
+        })
+    }
+
     /// As [`Self::raw`], on a thread that is in the node's namespace.
     pub fn raw_inside(&self, program: &str, ifindex: u32, frame: &[u8]) -> (u32, Vec<u8>) {
+        Self::raw_of(&self.objects.program(program), ifindex, frame)
+    }
+
+    /// As [`Self::raw_inside`], of a program that may be loaded by other means.
+    pub fn raw_of(program: &ProgramMut<'_>, ifindex: u32, frame: &[u8]) -> (u32, Vec<u8>) {
+        Self::run(program, ifindex, frame, 0).unwrap()
+    }
+
+    fn run(
+        program: &ProgramMut<'_>,
+        ifindex: u32,
+        frame: &[u8],
+        flags: u32,
+    ) -> libbpf_rs::Result<(u32, Vec<u8>)> {
         // `struct __sk_buff` up to `ifindex`, which is its eleventh word.
         let mut context = [0_u32; 48];
         context[10] = ifindex;
@@ -166,10 +192,11 @@ impl Node {
             context_in: Some(&mut context),
             data_in: Some(frame),
             data_out: Some(&mut out),
+            flags,
             ..Default::default()
         };
-        let output = self.objects.program(program).test_run(input).unwrap();
-        (output.return_value, output.data.unwrap().to_vec())
+        let output = program.test_run(input)?;
+        Ok((output.return_value, output.data.unwrap().to_vec()))
     }
 
     /// Runs the driver hook on a frame that came in on `ifindex`, on a thread that is in the node's

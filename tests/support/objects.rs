@@ -2,6 +2,7 @@
 //! The loaded datapath for one test, and its tables written as the agent would write them.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -109,7 +110,11 @@ impl Objects {
 
     /// Makes what is loaded from now on meet a map of its own, as after an upgrade.
     pub fn unpin(&self, map: &str) {
-        std::fs::remove_file(self.options.root.join("maps").join(map)).unwrap();
+        std::fs::remove_file(self.pin(map)).unwrap();
+    }
+
+    pub fn pin(&self, map: &str) -> PathBuf {
+        self.options.root.join("maps").join(map)
     }
 
     pub fn program(&self, name: &str) -> ProgramMut<'_> {

@@ -214,7 +214,7 @@ pub fn crc32c(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(u32::MAX, |crc, &byte| (0..8).fold(crc ^ u32::from(byte), step))
 }
 
-fn pseudo(src: IpAddr, dst: IpAddr, proto: u8, length: usize) -> u32 {
+pub fn pseudo(src: IpAddr, dst: IpAddr, proto: u8, length: usize) -> u32 {
     let address = |ip: IpAddr| match ip {
         IpAddr::V4(v4) => sum(&v4.octets()),
         IpAddr::V6(v6) => sum(&v6.octets()),
@@ -222,7 +222,7 @@ fn pseudo(src: IpAddr, dst: IpAddr, proto: u8, length: usize) -> u32 {
     address(src) + address(dst) + u32::from(proto) + length as u32
 }
 
-fn finish(mut sum: u32) -> u16 {
+pub fn finish(mut sum: u32) -> u16 {
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }

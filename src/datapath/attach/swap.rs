@@ -5,16 +5,16 @@ use std::os::fd::{AsFd as _, OwnedFd};
 
 use libbpf_rs::ProgramMut;
 
-use super::{Datapath, Error, XDP, list};
+use super::{Datapath, Error, XDP, clsact, list};
 use crate::datapath::sys::{self, LinkTarget};
 
 impl Datapath {
-    /// Puts the loaded programs under all live links on devices that an earlier agent has pinned. A
-    /// connection whose two directions met different maps would be answered untranslated, so nothing
-    /// but the swaps themselves comes between the first and the last.
+    /// Puts the loaded programs under all live links on devices that an earlier agent has pinned, and
+    /// in the place of its filters of clsact (below Linux 6.6). A connection whose two directions met
+    /// different maps would be answered untranslated, so nothing but the swaps themselves comes
+    /// between the first and the last.
     ///
-    /// Filters of clsact (below Linux 6.6) are not pinned: they are swapped device by device, when
-    /// these are attached. So is what fails here, and the failure told there.
+    /// What fails here is swapped when its device is attached, and the failure told there.
     ///
     /// # Errors
     /// The directory of pins cannot be read.
@@ -26,8 +26,18 @@ impl Datapath {
                 swaps.push((link, program));
             }
         }
+        let filters = clsact::all();
+        let filters: Vec<_> = filters
+            .iter()
+            .filter_map(|filter| Some((filter, self.program(&filter.program)?)))
+            .collect();
         // A driver may take its time, so it does not stand between the others.
         swaps.sort_by_key(|(_, program)| program.name() == XDP);
+        for (filter, program) in &filters {
+            if let Err(error) = filter.replace(program.as_fd()) {
+                tracing::debug!(?filter, %error, "not swapped yet");
+            }
+        }
         for (link, program) in &swaps {
             if let Err(error) = sys::link_update(link.as_fd(), program.as_fd()) {
                 tracing::debug!(program = ?program.name(), %error, "not swapped yet");

@@ -18,8 +18,9 @@ use crate::interrupt::uninterrupted;
 pub(super) const TIMEOUT: Duration = Duration::from_secs(3);
 /// For a stream of a talk: several retransmissions. A lost connection stays lost.
 const STREAM: Duration = Duration::from_secs(15);
-/// Between two questions of a talk, and for an answer to a datagram of one.
+/// Between two questions of a talk, unless `TALK_PACE` says how many milliseconds.
 const PACE: Duration = Duration::from_millis(20);
+/// For an answer to a datagram of one.
 const PATIENCE: Duration = Duration::from_millis(200);
 
 /// `protocol` is `tcp`, `udp` (connected), `udp-unconnected` or `sctp`. Port 0 lets the kernel choose.
@@ -71,6 +72,8 @@ pub(super) fn talk(protocol: &str, to: SocketAddr) -> io::Result<()> {
     let mut line: Option<Line> = None;
     let (mut announced, mut last) = (false, false);
     let has_ended = || ended.load(Ordering::Relaxed);
+    let told = std::env::var("TALK_PACE").ok().and_then(|text| text.parse().ok());
+    let pace = told.map_or(PACE, Duration::from_millis);
     while !has_ended() || quiet && !last {
         last = has_ended();
         sent += 1;
@@ -109,9 +112,9 @@ pub(super) fn talk(protocol: &str, to: SocketAddr) -> io::Result<()> {
                 }
             }
         }
-        thread::sleep(PACE);
+        thread::sleep(pace);
         while quiet && announced && !has_ended() {
-            thread::sleep(PACE);
+            thread::sleep(pace);
         }
     }
     longest = longest.max(last_answer.elapsed());
