@@ -138,8 +138,8 @@ static __always_inline bool choose_direct_return(const struct packet *packet,
 	const bool v6 = !addr_is_v4(&packet->key.saddr);
 
 	return CONFIG.dsr_dispatch && (service->flags & SERVICE_DSR) && !packet->fragment &&
-	       packet->key.zone == ZONE_WIRE && dsr_has_room(packet, v6) && dsr_ready(v6) &&
-	       (CONFIG.dsr_dispatch != DSR_GENEVE || node_lookup(&backend->addr));
+	       packet->key.zone == ZONE_WIRE && packet->key.sport && dsr_has_room(packet, v6) &&
+	       dsr_ready(v6) && (CONFIG.dsr_dispatch != DSR_GENEVE || node_lookup(&backend->addr));
 }
 
 /*

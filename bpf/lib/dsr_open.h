@@ -75,69 +75,79 @@ static __always_inline __be16 dsr_port(struct scratch *scratch, const struct flo
 	return 0;
 }
 
-/* What dsr_open() leaves for dsr_alias() in scratch->plan. */
+/* Leaves for dsr_alias() that packets of scratch->mark's connection are led to @port. */
 static __always_inline void dsr_lead(struct scratch *scratch, __be16 port, bool original, bool must,
 				     __u16 flags)
 {
-	scratch->plan.dport = port;
-	/* What the client sent, for packets from a third port; else what scratch->packet is. */
-	scratch->plan.own_address = original;
-	scratch->plan.other_port = must;
-	scratch->plan.flags = FLOW_DSR_ALIAS | flags;
+	scratch->lead = (struct dsr_lead){
+		.port = port,
+		.flags = FLOW_DSR_ALIAS | flags,
+		.original = original,
+		.must = must,
+	};
 }
 
 /*
  * Leads packets to the flow of scratch->packet's backend with another port of the client's, where
  * dsr_open() has said so. Returns 0, or the reason to drop this one. A function of its own, which
  * dsr_open() does not call, for the stack's sake.
+ *
+ * An entry that leads is never marked as seen in this tick: each packet then makes sure that the
+ * tuple is still that connection's (flow_note()). What ends it there knows nothing of the entry.
  */
 __noinline int dsr_alias(struct __sk_buff *skb)
 {
 	struct scratch *scratch = scratch_get();
 	const __u32 now = clock_ticks();
 	const struct packet *packet;
-	const struct flow_plan *plan;
+	const struct dsr_mark *mark;
+	const struct dsr_lead *lead;
 	struct flow *forward, *other;
 	struct flow_key key;
+	__u32 connection;
 	long err;
 
-	if (!scratch || !scratch->plan.dport)
+	if (!scratch || !scratch->lead.port)
 		return 0;
 	packet = &scratch->packet;
-	plan = &scratch->plan;
+	mark = &scratch->mark;
+	lead = &scratch->lead;
 	forward = &scratch->forward;
-	key = plan->own_address ? dsr_original(&packet->key, &scratch->mark) : packet->key;
+	key = lead->original ? dsr_original(&packet->key, mark) : packet->key;
+	connection = flow_connection(&mark->vip, mark->port, mark->client_port);
 	other = flow_find(&key, now);
-	if (other && (other->flags & FLOW_DSR_ALIAS) && other->sport == plan->dport &&
-	    other->dport == packet->key.dport && addr_equal(&other->daddr, &packet->key.daddr) &&
-	    ((plan->flags & FLOW_NEW) || !(other->flags & FLOW_NEW))) {
-		if (plan->own_address && other->last_seen != now)
-			other->last_seen = now;
+	if (other && (other->flags & FLOW_DSR_ALIAS) && other->target == connection &&
+	    other->sport == lead->port && other->dport == packet->key.dport &&
+	    addr_equal(&other->daddr, &packet->key.daddr) &&
+	    ((lead->flags & FLOW_NEW) || !(other->flags & FLOW_NEW))) {
+		if (lead->original && other->last_seen != now - 1)
+			other->last_seen = now - 1;
 		return 0;
 	}
 	__builtin_memset(forward, 0, sizeof(*forward));
 	forward->saddr = packet->key.saddr;
 	forward->daddr = packet->key.daddr;
-	forward->sport = plan->dport;
+	forward->sport = lead->port;
 	forward->dport = packet->key.dport;
-	forward->service = dsr_service_id(&scratch->mark, packet->key.proto);
+	forward->service = dsr_service_id(mark, packet->key.proto);
 	forward->partner_zone = scratch->reverse_key.zone;
-	forward->flags = plan->flags;
+	forward->flags = lead->flags;
 	forward->tcp_own = flow_tcp_bits(packet);
-	forward->last_seen = now;
+	forward->target = connection;
+	forward->last_seen = now - 1;
 	forward->created = now;
 	if (route_find(skb, forward))
-		return plan->other_port ? DROP_NO_ROUTE : 0;
+		return lead->must ? DROP_NO_ROUTE : 0;
 	rewrite_prepare(&key, forward);
 	/* What else is known under this tuple is of a connection that is over. */
-	if (plan->flags & FLOW_NEW) {
+	if (lead->flags & FLOW_NEW) {
 		bpf_map_delete_elem(&flows, &key);
 		err = map_update(&flows_new, &key, forward, BPF_ANY);
 	} else {
 		err = map_update(&flows, &key, forward, BPF_ANY);
 		bpf_map_delete_elem(&flows_new, &key);
 	}
-	return err && plan->other_port ? DROP_FLOWS_FULL : 0;
+	return err && lead->must ? DROP_FLOWS_FULL : 0;
 }
 
 /*
@@ -226,7 +236,7 @@ __noinline int dsr_open(struct __sk_buff *skb)
 		.proto = packet->key.proto,
 		.zone = endpoint ? ZONE_POD : ZONE_HOST,
 	};
-	scratch->plan.dport = 0;
+	scratch->lead.port = 0;
 	way = dsr_make_way(skb, scratch, now);
 	if (way == DSR_OPEN)
 		return 0;

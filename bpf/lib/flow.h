@@ -81,7 +81,8 @@ struct flow {
 	__u32 route_epoch; /* of settings when the route was looked up */
 
 	__u32 service;	    /* owner, for counters and explanations */
-	__u32 target;	    /* index into target_state */
+	__u32 target;	    /* index into target_state; FLOW_DSR_ALIAS: flow_connection() of what
+			       it leads to */
 	__u16 target_epoch; /* that of target_state when the target was chosen */
 	__u8 kind;	    /* enum flow_kind */
 	__u8 partner_zone;  /* the other direction's key is this one's rewrite, reversed, in that

@@ -13,7 +13,7 @@ static __noinline void flow_promote(const struct flow_key *key, struct flow *flo
 
 	flow_partner_key(key, flow, &partner);
 	other = bpf_map_lookup_elem(&flows_new, &partner);
-	if (!other || !flow_pairs(key, other))
+	if (!other || !flow_pairs(key, flow, other))
 		return;
 
 	flow->flags &= ~FLOW_NEW;
@@ -70,7 +70,7 @@ static __noinline bool flow_touch_partner(const struct flow_key *key, struct flo
 		return true;
 	flow_partner_key(key, flow, &partner);
 	other = flow_any(&partner, now);
-	if (other && flow_pairs(key, other)) {
+	if (other && flow_pairs(key, flow, other)) {
 		other->tcp_peer |= flow->tcp_own;
 		if ((flow->flags & FLOW_REPLY) || flow->replied)
 			other->replied = 1;
@@ -166,7 +166,8 @@ __noinline int flow_note(__u32 now)
 		return 0;
 
 	if (flow->last_seen != now) {
-		flow->last_seen = now;
+		/* One that leads to another is not trusted for a tick: dsr_alias(). */
+		flow->last_seen = flow->flags & FLOW_DSR_ALIAS ? now - 1 : now;
 		flow->flags &= ~FLOW_UNPROVEN;
 		done = FLOW_TICKED;
 		tell = true;

@@ -39,9 +39,29 @@ static __always_inline void flow_partner_key(const struct flow_key *key, const s
 	};
 }
 
-/* Whether @partner turns @key's packets' answers back into what @key expects. */
-static __always_inline bool flow_pairs(const struct flow_key *key, const struct flow *partner)
+/*
+ * Tells a connection to the service at @vip and @port apart from others that may have its tuple at
+ * the backend: that has neither the service nor the port that the client uses.
+ */
+static __always_inline __u32 flow_connection(const struct addr *vip, __be16 port,
+					     __be16 client_port)
 {
+	__u64 mix;
+
+	mix = vip->d[0] * 0x9e3779b97f4a7c15 + vip->d[1];
+	mix = mix * 0x9e3779b97f4a7c15 + ((__u64)port << 16 | client_port);
+	mix = (mix ^ (mix >> 30)) * 0xbf58476d1ce4e5b9;
+	return mix >> 32;
+}
+
+/* Whether @partner turns the answers to packets of @flow, @key's, into what @key expects. */
+static __always_inline bool flow_pairs(const struct flow_key *key, const struct flow *flow,
+				       const struct flow *partner)
+{
+	if (flow->flags & FLOW_DSR_ALIAS)
+		return (partner->flags & FLOW_DSR_END) &&
+		       flow_connection(&partner->saddr, partner->sport, partner->dport) ==
+			       flow->target;
 	if ((partner->flags & FLOW_DSR_END) && key->zone != ZONE_OVERLAY)
 		return partner->partner_zone == key->zone;
 	return addr_equal(&partner->saddr, &key->daddr) &&
@@ -70,10 +90,10 @@ static __noinline void flow_close(const struct flow_key *key, const struct flow 
 
 	flow_partner_key(key, flow, &partner);
 	other = bpf_map_lookup_elem(&flows, &partner);
-	if (other && flow_pairs(key, other))
+	if (other && flow_pairs(key, flow, other))
 		bpf_map_delete_elem(&flows, &partner);
 	other = bpf_map_lookup_elem(&flows_new, &partner);
-	if (other && flow_pairs(key, other))
+	if (other && flow_pairs(key, flow, other))
 		bpf_map_delete_elem(&flows_new, &partner);
 	bpf_map_delete_elem(&flows, key);
 	bpf_map_delete_elem(&flows_new, key);

@@ -34,6 +34,15 @@ struct dsr_mark {
 	__u32 pad;
 };
 
+/* A port of the client's that packets from another one are led to, on the backend's node. */
+struct dsr_lead {
+	__be16 port;   /* 0: there is none */
+	__u16 flags;   /* enum flow_flag, of the connection there */
+	__u8 original; /* what the client sent is led; else what the LB node made of it */
+	__u8 must;     /* without it the packet cannot go on */
+	__u8 pad[2];
+};
+
 /* Where an ICMP error's quote has what. */
 struct icmp_quote {
 	__u32 ports;  /* bytes from its start */
@@ -47,6 +56,7 @@ struct scratch {
 	struct flow reverse;
 	struct flow_key reverse_key;
 	struct dsr_mark mark;
+	struct dsr_lead lead;
 	struct icmp_quote quote;
 	struct bpf_sock_tuple tuple;
 };

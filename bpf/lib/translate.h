@@ -16,7 +16,7 @@
  */
 static __always_inline bool translate_orphaned(const struct packet *packet, const struct flow *flow)
 {
-	if ((flow->flags & FLOW_REPLY) || !flow->target)
+	if ((flow->flags & (FLOW_REPLY | FLOW_DSR_ALIAS)) || !flow->target)
 		return false;
 	if (target_alive(flow->target, flow->target_epoch))
 		return false;

@@ -25,7 +25,8 @@ static __always_inline int xdp_open_way(struct xdp_md *ctx, const struct packet 
 {
 	const __u32 growth = xdp_growth(forward, packet->key.proto, v6);
 	const bool clamps = growth && packet->key.proto == IPPROTO_TCP && forward->mtu;
-	int way;
+	struct flow *opened;
+	int way, action;
 
 	if (!xdp_sendable(forward, len + growth, packet->ttl))
 		return XDP_PASS;
@@ -36,13 +37,19 @@ static __always_inline int xdp_open_way(struct xdp_md *ctx, const struct packet 
 		return XDP_PASS;
 	if (clamps && !xdp_clampable(ctx, v6))
 		return XDP_PASS;
-	/* It is, unless the frame has no room in front: then bpf_host's packet will say so. */
 	forward->told = !!growth;
 	if (flow_open(ctx))
 		return XDP_PASS;
 	if (clamps)
 		xdp_clamp(ctx, forward->mtu, dsr_overhead(v6), v6);
-	return xdp_send(ctx, packet, forward, way, len, v6);
+	action = xdp_send(ctx, packet, forward, way, len, v6);
+	if (growth && action == XDP_PASS) {
+		/* No room in front, or SCTP's CRC to do: bpf_host's packet will say so. */
+		opened = bpf_map_lookup_elem(&flows_new, &packet->key);
+		if (opened)
+			opened->told = 0;
+	}
+	return action;
 }
 
 /* Opens the flow of @packet, which has none, and sends it. Returns the XDP action. */

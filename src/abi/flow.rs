@@ -95,6 +95,7 @@ pub struct Flow {
     pub output: [u8; 12],
     pub route_epoch: u32,
     pub service: u32,
+    /// With [`flow_flag::DSR_ALIAS`]: tells the connection that it leads to from others.
     pub target: u32,
     pub target_epoch: u16,
     pub kind: u8,

@@ -31,8 +31,9 @@ pub enum Arrival {
 }
 
 impl Judge {
-    /// What `input` is. A right option may say from then on whom its backend answers.
-    pub(super) fn arrival(&mut self, input: &[u8]) -> Arrival {
+    /// What `input`, which became `output`, is. A right option may say from then on whom its backend
+    /// answers.
+    pub(super) fn arrival(&mut self, input: &[u8], output: &[u8]) -> Arrival {
         let Some(view) = View::of(input).filter(|view| ours(view.dst)) else {
             return Arrival::Itself;
         };
@@ -40,7 +41,7 @@ impl Judge {
             return Arrival::Itself;
         }
         if let Some(wrapped) = Wrapped::of(input) {
-            return self.unwrapped(wrapped);
+            return self.unwrapped(wrapped, input != output);
         }
         match carried(input, &KEYS, self.dispatch == Dispatch::Plain) {
             Carried::Nothing => Arrival::Itself,
@@ -60,19 +61,27 @@ impl Judge {
     }
 
     /// As [`Self::arrival`]. What it is for counts even where the packet itself comes to its end here.
-    fn unwrapped(&mut self, wrapped: Wrapped) -> Arrival {
-        let inner = View::of(&wrapped.inner).map(|view| (view.ends(), view.proto));
-        let Some((ends, proto)) = inner.filter(|(ends, proto)| self.serves(ends.1, *proto)) else {
+    /// One to a service that is not this node's is taken, and `changed`, while an option's flow is open.
+    fn unwrapped(&mut self, wrapped: Wrapped, changed: bool) -> Arrival {
+        let Some(inner) = View::of(&wrapped.inner) else {
             return Arrival::Itself;
         };
+        let (ends, proto) = (inner.ends(), inner.proto);
+        let served = self.serves(ends.1, proto);
+        let open = changed && self.whole.contains_key(&(proto, ends));
+        if !served && !open {
+            return Arrival::Itself;
+        }
         let port = match self.dispatch {
             _ if is_node(wrapped.from) => wrapped.port,
             Dispatch::Plain => ends.1.port(),
             _ => return Arrival::Itself,
         };
-        let backend = SocketAddr::new(wrapped.to, port);
-        self.whole.entry((proto, ends)).or_default().insert(backend);
-        self.note_answer(proto, (backend, ends.0), (ends.1, ends.0));
+        if served {
+            let backend = SocketAddr::new(wrapped.to, port);
+            self.whole.entry((proto, ends)).or_default().insert(backend);
+            self.note_answer(proto, (backend, ends.0), (ends.1, ends.0));
+        }
         Arrival::Unwrapped(wrapped)
     }
 
@@ -199,7 +208,8 @@ impl Judge {
             Dispatch::Geneve => has_node(backend),
             _ => view.v6 || view.l4 - ETHERNET + self.overhead(false) <= 60,
         };
-        able && !view.fragment
+        // Port 0 is nobody's (RFC 6335 section 6): the option stands for it with "none".
+        able && !view.fragment && view.ends().0.port() != 0
     }
 
     /// `before` as its SYN has to be for what it became, where that is less than it announces.

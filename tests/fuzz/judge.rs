@@ -101,7 +101,7 @@ impl Judge {
             return Err("what a tunnel brought without a mark was taken".to_owned());
         }
         let arrival = match entry {
-            Entry::FromNetdev => self.arrival(input),
+            Entry::FromNetdev => self.arrival(input, output),
             _ => Arrival::Itself,
         };
         let (input, how, taken) = match &arrival {

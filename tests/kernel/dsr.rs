@@ -187,3 +187,20 @@ fn a_header_without_room_for_the_option_gets_snat_or_goes_without() {
     let (action, out) = node.raw("from_netdev", node.uplink, &frame);
     assert_eq!((action, &out[26..30]), (TC_REDIRECT, &[10, 9, 0, 1][..]));
 }
+
+/// To the option it means that there is none (and RFC 6335 gives it to nobody).
+#[test]
+fn a_client_port_of_0_gets_snat() {
+    for family in FAMILIES {
+        for proto in [TCP, UDP] {
+            let node = node();
+            let backend = family.at(family.remote, 8080);
+            let _service = serve(&node, &family.at(family.vip, 80), proto, &[&backend]);
+            let src = family.at(family.client, 0).parse().unwrap();
+            let sent = node.wire_ok(&Packet { src, ..request(family, proto, 80) });
+            assert_eq!(sent.src.ip(), family.node.parse::<std::net::IpAddr>().unwrap());
+            assert_ne!(sent.src.port(), 0);
+            assert_eq!(sent.dst, backend.parse().unwrap());
+        }
+    }
+}

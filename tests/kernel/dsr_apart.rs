@@ -237,6 +237,28 @@ fn what_led_to_a_connection_that_is_over_leads_nowhere() {
     }
 }
 
+#[test]
+fn what_led_to_a_port_that_is_another_connections_now_leads_there_no_more() {
+    for family in FAMILIES {
+        let node = node();
+        let one = request(family, TCP, 80);
+        let (first, of_one) = dispatched(family, &one, 40001);
+        delivered(&node, &first, &of_one);
+        let (moved, _) = dispatched(family, &Packet { flags: ACK, ..one }, 50001);
+        assert_eq!(delivered(&node, &moved, &of_one).src, first.src);
+        node.leave_ok(&first.answer(RST));
+
+        let src = family.at(family.client, 40002).parse().unwrap();
+        let two = Packet { src, ..request(family, TCP, 81) };
+        let (second, of_two) = dispatched(family, &two, 40001);
+        assert_eq!(delivered(&node, &second, &of_two).src, first.src);
+        // The pod knows nothing of it, and says so.
+        assert_eq!(node.wire_ok(&moved).src, moved.src);
+        let answer = node.leave_ok(&second.answer(SYN | ACK));
+        assert_eq!((answer.src, answer.dst), (two.dst, two.src));
+    }
+}
+
 impl Node {
     /// Sends `packet` until it leaves without an option: the first of a tick has one.
     fn wire_plain(&self, packet: &Packet) -> Packet {

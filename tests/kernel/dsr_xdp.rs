@@ -17,9 +17,10 @@ const XDP_TX: u32 = 3;
 #[test]
 fn a_first_packet_leaves_with_the_option() {
     for family in FAMILIES {
-        for proto in [TCP, UDP] {
+        // SCTP's CRC would change with a port.
+        for (proto, port) in [(TCP, 8080), (UDP, 8080), (SCTP, 80)] {
             let node = dsr_ipip::node(DsrDispatch::Option);
-            let (vip, backend) = (family.at(family.vip, 80), family.at(family.remote, 8080));
+            let (vip, backend) = (family.at(family.vip, 80), family.at(family.remote, port));
             let _service = serve(&node, &vip, proto, &[&backend]);
             let request = request(family, proto, 80);
             let (action, frame) = driver(&node, &request.bytes());
@@ -31,6 +32,21 @@ fn a_first_packet_leaves_with_the_option() {
             assert_eq!(mark, Mark { service: vip.parse().unwrap(), client_port: Some(40001) });
             assert_eq!(flows(&node), (0, 2));
         }
+    }
+}
+
+#[test]
+fn what_the_driver_could_not_mark_nobody_takes_for_told() {
+    for family in FAMILIES {
+        let node = dsr_ipip::node(DsrDispatch::Option);
+        let backend = family.at(family.remote, 8080);
+        let _service = serve(&node, &family.at(family.vip, 80), SCTP, &[&backend]);
+        let request = request(family, SCTP, 80);
+        assert_eq!(driver(&node, &request.bytes()), (XDP_PASS, request.bytes()));
+        let entries = node.objects.maps().flows_new.entries().unwrap();
+        let told: Vec<u8> = entries.iter().map(|(_, flow)| flow.told).collect();
+        assert_eq!(told, [0, 0]);
+        marked(&node, &request);
     }
 }
 
