@@ -14,14 +14,15 @@ static __always_inline int enter_node(struct __sk_buff *skb, struct packet *pack
 {
 	const struct endpoint *endpoint;
 	enum parsed parsed;
+	bool taken = false;
 	int done;
 
 	if (CONFIG.dsr_dispatch) {
 		done = dsr_unwrap(skb, packet, v6);
-		if (done != VERDICT_NONE)
-			return done;
-		done = dsr_accept(skb, packet, v6);
-		if (done != VERDICT_NONE)
+		if (done == VERDICT_NONE)
+			done = dsr_accept(skb, packet, v6);
+		taken = done == DSR_TAKEN;
+		if (done != VERDICT_NONE && !taken)
 			return done;
 	}
 	parsed = packet_parse(skb, packet, v6);
@@ -31,8 +32,8 @@ static __always_inline int enter_node(struct __sk_buff *skb, struct packet *pack
 		done = translate(skb, packet, clock_ticks(), v6);
 		if (done != VERDICT_NONE)
 			return done;
-		/* Another node chose its backend; without a flow, none may be chosen here. */
-		if (CONFIG.dsr_dispatch && packet->key.zone == ZONE_OVERLAY)
+		/* Without a flow, none may be chosen here. */
+		if (taken)
 			return verdict_drop(DROP_DSR_CONFLICT);
 	}
 

@@ -18,8 +18,9 @@ static __always_inline int enter_tunnelled(struct __sk_buff *skb, struct packet 
 	why = dsr_tunnel(skb);
 	if (!why)
 		why = dsr_unmark(skb);
-	if (why)
+	if (why > 0)
 		return verdict_drop(why);
+	packet->key.zone = -why;
 	if (packet_parse(skb, packet, v6) != PARSED_L4)
 		return verdict_drop(DROP_DSR_MALFORMED);
 	done = translate(skb, packet, clock_ticks(), v6);

@@ -47,6 +47,7 @@ mod kernel {
     mod dsr_geneve;
     mod dsr_icmp;
     mod dsr_ipip;
+    mod dsr_join;
     mod dsr_keys;
     mod dsr_mtu;
     mod dsr_outer_error;

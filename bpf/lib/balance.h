@@ -7,6 +7,7 @@
 #pragma once
 
 #include "choose.h"
+#include "dsr_join.h"
 #include "dsr_send.h"
 #include "flow_open.h"
 #include "reject.h"
@@ -20,7 +21,8 @@
  */
 static __always_inline int balance_unsent(const struct scratch *scratch, enum outcome why)
 {
-	flow_close(&scratch->packet.key, &scratch->forward);
+	if (!(scratch->forward.flags & FLOW_DSR_ALIAS))
+		flow_close(&scratch->packet.key, &scratch->forward);
 	return verdict_drop(why);
 }
 
@@ -128,6 +130,13 @@ __noinline int balance_open(struct __sk_buff *skb)
 
 	if (!scratch)
 		return verdict_drop(DROP_FLOWS_FULL);
+	if (FROM_WIRE && CONFIG.dsr_dispatch && scratch->plan.reverse_zone != ZONE_WIRE &&
+	    dsr_join(skb)) {
+		/* Where it leads may be behind another hop than what was planned. */
+		if (scratch->packet.ttl <= 1 && !output_by_stack(&scratch->forward))
+			return reject_send(skb, REJECT_TTL_EXPIRED, 0);
+		return balance_send(skb, scratch);
+	}
 	why = flow_open(skb);
 	if (why)
 		return verdict_drop(why);

@@ -236,7 +236,7 @@ static __always_inline bool dsr_may_carry(struct __sk_buff *skb, const bool v6)
 
 /*
  * Takes the option from a packet that has one for a backend of this node, and opens its flow.
- * Returns the verdict, or VERDICT_NONE: the walk goes on with the packet as it is now.
+ * Returns the verdict, VERDICT_NONE or DSR_TAKEN: the walk goes on with the packet as it is now.
  */
 static __always_inline int dsr_accept(struct __sk_buff *skb, struct packet *packet, const bool v6)
 {
@@ -261,9 +261,10 @@ static __always_inline int dsr_accept(struct __sk_buff *skb, struct packet *pack
 		return verdict_drop(DROP_REWRITE);
 	if (why == DSR_ASIDE) {
 		why = dsr_unmark(skb);
-		if (why)
+		if (why > 0)
 			return verdict_drop(why);
-		packet->key.zone = ZONE_OVERLAY;
+		packet->key.zone = -why;
+		return DSR_TAKEN;
 	}
 	return VERDICT_NONE;
 }

@@ -23,7 +23,8 @@ static __always_inline bool dsr_belongs(const struct packet *packet, const struc
 
 /*
  * Opens the flow of scratch->packet, which came from an LB node with scratch->mark, unless it is
- * open, and makes the packet what the client sent. Returns 0 or the drop reason.
+ * open, and makes the packet what the client sent. Returns the drop reason, or the negative zone
+ * where the packet goes on.
  */
 __noinline int dsr_unmark(struct __sk_buff *skb)
 {
@@ -31,6 +32,7 @@ __noinline int dsr_unmark(struct __sk_buff *skb)
 	const struct endpoint *endpoint;
 	struct flow_key sent;
 	struct flow *flow;
+	__u8 zone = ZONE_OVERLAY;
 	int why;
 
 	if (!scratch)
@@ -42,7 +44,10 @@ __noinline int dsr_unmark(struct __sk_buff *skb)
 		flow_close(&scratch->packet.key, flow);
 		flow = NULL;
 	}
-	if (!flow) {
+	if (!flow && dsr_is_own(&scratch->packet, &scratch->packet.key, &sent.daddr, sent.dport,
+				clock_ticks())) {
+		zone = ZONE_WIRE;
+	} else if (!flow) {
 		endpoint = endpoint_lookup(&sent.daddr);
 		scratch->plan = (struct flow_plan){
 			.saddr = sent.saddr,
@@ -72,5 +77,5 @@ __noinline int dsr_unmark(struct __sk_buff *skb)
 		    ? rewrite_packet(skb, &scratch->packet, &scratch->reverse, 0, false)
 		    : rewrite_packet(skb, &scratch->packet, &scratch->reverse, 0, true))
 		return DROP_REWRITE;
-	return 0;
+	return -zone;
 }

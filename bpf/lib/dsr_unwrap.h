@@ -7,6 +7,7 @@
 
 #include "choose.h"
 #include "dsr_ipip.h"
+#include "dsr_join.h"
 #include "flow_open.h"
 #include "nodes.h"
 
@@ -14,6 +15,7 @@ enum dsr_wrapped {
 	DSR_WRAPPED_NOT = 0, /* nothing of ours */
 	DSR_WRAPPED_OLD = 1, /* of a flow that is open */
 	DSR_WRAPPED_NEW = 2, /* scratch says which flow to open */
+	DSR_WRAPPED_OWN = 3, /* of a flow that is open, as an LB node's */
 };
 
 struct dsr_wrap_v4 {
@@ -130,6 +132,8 @@ __noinline int dsr_wrapped(struct __sk_buff *skb, bool v6)
 			return DSR_WRAPPED_OLD;
 		/* The client uses its port again, and the LB node has chosen anew. */
 		flow_close(&packet->key, flow);
+	} else if (dsr_is_own(packet, &packet->key, &scratch->plan.daddr, port, clock_ticks())) {
+		return DSR_WRAPPED_OWN;
 	}
 
 	service = service_lookup(&packet->key.daddr, packet->key.dport, packet->key.proto);
@@ -152,7 +156,8 @@ __noinline int dsr_wrapped(struct __sk_buff *skb, bool v6)
 
 /*
  * Takes the outer header off a packet that another node has dispatched, and opens its flow. Returns
- * the verdict, or VERDICT_NONE: the walk goes on with the packet as it is now, in @packet's zone.
+ * the verdict, VERDICT_NONE, or DSR_TAKEN: the walk goes on with the packet as it is now, in
+ * @packet's zone.
  */
 static __always_inline int dsr_unwrap(struct __sk_buff *skb, struct packet *packet, const bool v6)
 {
@@ -179,6 +184,6 @@ static __always_inline int dsr_unwrap(struct __sk_buff *skb, struct packet *pack
 	}
 	if (bpf_skb_adjust_room(skb, -(__s32)outer, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO))
 		return verdict_drop(DROP_REWRITE);
-	packet->key.zone = ZONE_OVERLAY;
-	return VERDICT_NONE;
+	packet->key.zone = what == DSR_WRAPPED_OWN ? ZONE_WIRE : ZONE_OVERLAY;
+	return DSR_TAKEN;
 }

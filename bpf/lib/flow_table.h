@@ -59,7 +59,7 @@ static __always_inline bool flow_pairs(const struct flow_key *key, const struct 
 				       const struct flow *partner)
 {
 	if (flow->flags & FLOW_DSR_ALIAS)
-		return (partner->flags & FLOW_DSR_END) &&
+		return (partner->flags & FLOW_REPLY) &&
 		       flow_connection(&partner->saddr, partner->sport, partner->dport) ==
 			       flow->target;
 	if ((partner->flags & FLOW_DSR_END) && key->zone != ZONE_OVERLAY)

@@ -123,6 +123,19 @@ impl Judge {
         Ok(())
     }
 
+    /// Whether this node, asked as the LB node, may go on with what another one brought to its own
+    /// backend.
+    pub(super) fn joins(&mut self, proto: u8, old: Ends, new: Ends) -> bool {
+        let back = (proto, (new.1, new.0), (old.1, old.0));
+        let brought = self.whole.get(&(proto, old)).is_some_and(|told| told.contains(&new.1))
+            || self.answers.contains(&back);
+        let joins = brought && old.0.ip() == new.0.ip() && ours(new.1.ip());
+        if joins {
+            self.answers.insert(back);
+        }
+        joins
+    }
+
     /// Notes that `view`, whose answers go between `answer`, may go on as what the client sent:
     /// another has its port, or it went so before, or has another port than its client sent it from. A
     /// SYN that finds its port taken is dropped; of others it does not show what has their port.
@@ -163,6 +176,10 @@ impl Judge {
         if new == (answer.1, old.1) {
             self.note_answer(proto, (new.1, new.0), answer);
             self.note(proto, old, new);
+            return Ok(());
+        }
+        if self.knows(proto, original, new) {
+            self.note_answer(proto, (new.1, new.0), answer);
             return Ok(());
         }
         if before.opens() && new.1 != old.1 {

@@ -204,20 +204,22 @@ impl Judge {
         how: How,
     ) -> Result<(), String> {
         let (proto, old) = (before.proto, before.ends());
+        let joins = entry == Entry::FromNetdev && self.joins(proto, old, new);
         let same_host = old.0.ip() == new.0.ip();
         if old.1 == new.1 {
             // A direct connection beside one through a service: its port alone may change.
             return if same_host { Ok(()) } else { Err("a source out of nowhere".to_owned()) };
         }
-        let served = self
-            .frontends
-            .get(&(old.1, proto))
-            .ok_or_else(|| format!("{} is no service", old.1))?;
+        let served = self.frontends.get(&(old.1, proto));
+        let served = served.ok_or_else(|| format!("{} is no service", old.1))?;
         if entry == Entry::FromNetdev && is_martian(old.0.ip()) {
             return Err("a source that nobody can have was served".to_owned());
         }
         if served.cluster_ip && entry != Entry::FromContainer {
             return Err("a cluster IP was served to the outside".to_owned());
+        }
+        if joins {
+            return Ok(());
         }
         if !served.backends.contains(&new.1) {
             return Err(format!("{} is no backend of {}", new.1, old.1));

@@ -131,6 +131,9 @@ pub struct Talk {
 pub struct Report {
     #[serde(skip)]
     pub what: String,
+    /// Who answered the first question.
+    #[serde(skip)]
+    pub first: String,
     pub sent: u64,
     pub answered: u64,
     /// Errors other than a lost answer: a connection that ended, a refusal.
@@ -164,15 +167,23 @@ impl Talk {
         self.stdout.read_to_string(&mut text).unwrap();
         self.child.wait().unwrap();
         let report: Report = serde_json::from_str(&text).unwrap();
-        Report { what: self.what, ..report }
+        Report { what: self.what, first: self.first, ..report }
     }
 }
 
 impl Report {
+    /// Whether one conversation ended up with another server: of datagrams nothing else tells.
+    pub fn has_moved(&self) -> bool {
+        !self.what.starts_with("tcp-new ") && self.first != self.last
+    }
+
     /// Lost connections and questions without an answer, in words.
     pub fn flaw(&self) -> Option<String> {
-        let Self { what, sent, answered, broken, errors, .. } = self;
-        (*broken > 0 || answered < sent)
-            .then(|| format!("{what}: {answered} of {sent} answered, {broken} broken: {errors:?}"))
+        let Self { what, first, last, sent, answered, broken, errors, .. } = self;
+        let moved =
+            if self.has_moved() { format!("went from {first} to {last}, ") } else { String::new() };
+        (self.has_moved() || *broken > 0 || answered < sent).then(|| {
+            format!("{what}: {moved}{answered} of {sent} answered, {broken} broken: {errors:?}")
+        })
     }
 }
