@@ -25,6 +25,7 @@ mod support {
 #[path = "fuzz"]
 mod fuzz {
     mod answer;
+    mod arrival;
     mod build;
     mod check;
     mod dispatch;

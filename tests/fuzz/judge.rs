@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
+use super::arrival::Arrival;
 use super::check::same_rest;
-use super::dispatch::Arrival;
 use super::entry::Entry;
 use super::view::{Ends, ICMP, ICMPV6, SCTP, View};
 use super::world::{Dispatch, NODE_MAC, SNAT_PORTS, Served, ours};
