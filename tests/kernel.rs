@@ -16,6 +16,7 @@ mod support {
     pub mod packet;
     pub mod pins;
     pub mod sockets;
+    pub mod variant;
 }
 
 #[path = "../bench/packets"]
@@ -65,6 +66,7 @@ mod kernel {
     mod host_flow;
     mod host_flow_end;
     mod icmp;
+    mod lookups;
     mod lxc;
     mod lxc_neighbour;
     mod maglev;

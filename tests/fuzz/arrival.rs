@@ -99,15 +99,10 @@ impl Judge {
 
     /// Whether this node, asked as the LB node, may go on with what another one brought to its own
     /// backend.
-    pub(super) fn joins(&mut self, proto: u8, old: Ends, new: Ends) -> bool {
-        let back = (proto, (new.1, new.0), (old.1, old.0));
+    pub(super) fn may_join(&self, proto: u8, old: Ends, new: Ends) -> bool {
         let brought = self.whole.get(&(proto, old)).is_some_and(|told| told.contains(&new.1))
-            || self.answers.contains(&back);
-        let joins = brought && old.0.ip() == new.0.ip() && ours(new.1.ip());
-        if joins {
-            self.answers.insert(back);
-        }
-        joins
+            || self.answers.contains(&(proto, (new.1, new.0), (old.1, old.0)));
+        brought && old.0.ip() == new.0.ip() && ours(new.1.ip())
     }
 
     /// Notes that `view`, whose answers go between `answer`, may go on as what the client sent:

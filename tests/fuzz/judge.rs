@@ -204,7 +204,7 @@ impl Judge {
         how: How,
     ) -> Result<(), String> {
         let (proto, old) = (before.proto, before.ends());
-        let joins = entry == Entry::FromNetdev && self.joins(proto, old, new);
+        let joins = entry == Entry::FromNetdev && self.may_join(proto, old, new);
         let same_host = old.0.ip() == new.0.ip();
         if old.1 == new.1 {
             // A direct connection beside one through a service: its port alone may change.
@@ -219,6 +219,7 @@ impl Judge {
             return Err("a cluster IP was served to the outside".to_owned());
         }
         if joins {
+            self.answers.insert((proto, (new.1, new.0), (old.1, old.0)));
             return Ok(());
         }
         if !served.backends.contains(&new.1) {

@@ -110,7 +110,9 @@ impl Judge {
         // A node that knows nothing of the packet goes by what its option says.
         let says =
             old.says.filter(|_| entry == Entry::FromNetdev && self.dispatch != Dispatch::Off);
-        if !self.knows(old.proto, made, undone) && says != Some(undone) {
+        // Or by the way on which its packet came to its end here.
+        let joined = entry == Entry::FromNetdev && self.may_join(old.proto, made, undone);
+        if !self.knows(old.proto, made, undone) && says != Some(undone) && !joined {
             return Err(format!("the quote {made:?} became {undone:?}, which nobody sent"));
         }
         if old.rest() != new.rest() {

@@ -2,14 +2,8 @@
 //! -EBUSY from an update, as kernels before 6.15 may say while another CPU holds the bucket's lock:
 //! the real program, compiled with an update that refuses when it is told to.
 
-use std::path::Path;
-
-use culvert::abi::{self, DsrDispatch, Outcome};
-use libbpf_cargo::SkeletonBuilder;
-use libbpf_rs::btf::types::{DataSec, Var};
-use libbpf_rs::btf::{Btf, BtfType};
-use libbpf_rs::{MapCore as _, MapFlags, Object, ObjectBuilder};
-use zerocopy::IntoBytes as _;
+use culvert::abi::{DsrDispatch, Outcome};
+use libbpf_rs::Object;
 
 use super::dsr;
 use super::host::{flows, node_port, request};
@@ -17,55 +11,20 @@ use crate::support::dsr::KEY;
 use crate::support::node::{FAMILIES, Node, TC_DROP, TC_REDIRECT};
 use crate::support::objects::{TCP, UDP};
 use crate::support::packet::Packet;
-use crate::support::pins::config;
+use crate::support::variant::{self, exchange};
 
-/// Over the maps of `node`, whose configuration differs by its `dispatch` alone.
 fn load(node: &Node, dispatch: DsrDispatch) -> Object {
-    let elf = tempfile::NamedTempFile::new().unwrap();
-    let arch = if cfg!(target_arch = "aarch64") { "vmlinux/arm64" } else { "vmlinux/x86" };
-    SkeletonBuilder::new()
-        .source("tests/kernel/busy.bpf.c")
-        .obj(elf.path())
-        .clang(std::env::var_os("CLANG").unwrap_or_else(|| "clang-19".into()))
-        .clang_args(["-Wall", "-Werror", "-mcpu=v3", "-Ibpf", "-I", arch])
-        .build()
-        .unwrap();
-    let mut object = ObjectBuilder::default().open_file(elf.path()).unwrap();
-    let config = abi::Config { dsr_dispatch: dispatch as u8, ..config() };
-    let at = config_offset(elf.path());
-    for mut map in object.maps_mut() {
-        let pin = node.objects.pin(&map.name().to_string_lossy());
-        if map.name().to_string_lossy().ends_with(".rodata") {
-            let value = map.initial_value_mut().unwrap();
-            value[at..][..size_of_val(&config)].copy_from_slice(config.as_bytes());
-        } else if pin.exists() {
-            map.reuse_pinned_map(&pin).unwrap();
-        }
-    }
-    for mut program in object.progs_mut() {
-        let wanted = program.name() == "from_netdev";
-        program.set_autoload(wanted);
-    }
-    object.load().unwrap()
-}
-
-fn config_offset(elf: &Path) -> usize {
-    let btf = Btf::from_path(elf).unwrap();
-    let section = btf.type_by_name::<DataSec<'_>>(".rodata").unwrap();
-    let named = |ty| Var::try_from(btf.type_by_id::<BtfType<'_>>(ty).unwrap()).unwrap();
-    let config = section.iter().find(|each| named(each.ty).name().unwrap() == "CONFIG").unwrap();
-    config.offset as usize
+    variant::load(node, "tests/kernel/busy.bpf.c", &[], "from_netdev", dispatch)
 }
 
 /// Sends `packet` from the wire while the updates in `refused` fail, the first of which is bit 0.
 fn send(node: &Node, object: &Object, packet: &Packet, refused: u32) -> (u32, Vec<u8>) {
-    let map = object.maps().find(|map| map.name() == "refused").unwrap();
-    map.update(&[0; 4], &refused.to_ne_bytes(), MapFlags::ANY).unwrap();
+    exchange(object, "refused", refused);
     let sent = node.ns.run(|| {
         let program = object.progs_mut().find(|each| each.name() == "from_netdev").unwrap();
         Node::raw_of(&program, node.uplink, &packet.bytes())
     });
-    assert_eq!(map.lookup(&[0; 4], MapFlags::ANY).unwrap().unwrap(), [0; 4], "not all were tried");
+    assert_eq!(exchange(object, "refused", 0), 0, "not all were tried");
     sent
 }
 

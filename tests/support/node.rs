@@ -202,6 +202,11 @@ impl Node {
     /// Runs the driver hook on a frame that came in on `ifindex`, on a thread that is in the node's
     /// namespace.
     pub fn xdp_inside(&self, ifindex: u32, frame: &[u8]) -> (u32, Vec<u8>) {
+        Self::xdp_of(&self.objects.program("xdp_entry"), ifindex, frame)
+    }
+
+    /// As [`Self::xdp_inside`], of a program that may be loaded by other means.
+    pub fn xdp_of(program: &ProgramMut<'_>, ifindex: u32, frame: &[u8]) -> (u32, Vec<u8>) {
         // `struct xdp_md`: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress.
         let mut context = [0, frame.len() as u32, 0, ifindex, 0, 0];
         let mut context: Vec<u8> = context.iter_mut().flat_map(|word| word.to_ne_bytes()).collect();
@@ -212,7 +217,7 @@ impl Node {
             data_out: Some(&mut out),
             ..Default::default()
         };
-        let output = self.objects.program("xdp_entry").test_run(input).unwrap();
+        let output = program.test_run(input).unwrap();
         (output.return_value, output.data.unwrap().to_vec())
     }
 
