@@ -39,6 +39,7 @@ mod fuzz {
     mod quote;
     mod random;
     mod run;
+    mod shape;
     mod tunnel;
     mod view;
     mod world;

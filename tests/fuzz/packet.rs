@@ -7,7 +7,8 @@ use fastrand::Rng;
 
 use super::check::crc32c;
 use super::random::{once_in, pick};
-use super::view::{FRAGMENT, ICMP, ICMPV6, SCTP, TCP, UDP, fold, sum};
+use super::shape::{extensions, options};
+use super::view::{ICMP, ICMPV6, SCTP, TCP, UDP, fold, sum};
 use super::world::{NODE_MAC, PEER_MAC};
 
 /// A packet of `proto` with right checksums, in a random shape.
@@ -65,31 +66,22 @@ fn wrap(rng: &mut Rng, src: IpAddr, dst: IpAddr, proto: u8, l4: &[u8]) -> Vec<u8
     let fragment = once_in(rng, 12).then(|| (pick(rng, &[0_u16, 0, 185, 8191]), rng.bool()));
     match (src, dst) {
         (IpAddr::V4(src), IpAddr::V4(dst)) => {
-            let options = if once_in(rng, 12) { rng.usize(1..=10) * 4 } else { 0 };
+            let options = if once_in(rng, 12) { options(rng) } else { Vec::new() };
             let (offset, more) = fragment.unwrap_or((0, false));
             let bits = offset | u16::from(more) << 13 | u16::from(rng.bool()) << 14;
-            let mut ip = vec![0x45 + (options / 4) as u8, rng.u8(..)];
-            ip.extend((20 + options as u16 + l4.len() as u16).to_be_bytes());
+            let mut ip = vec![0x45 + (options.len() / 4) as u8, rng.u8(..)];
+            ip.extend(((20 + options.len() + l4.len()) as u16).to_be_bytes());
             ip.extend([[0, rng.u8(..4)], bits.to_be_bytes(), [ttl, proto], [0, 0]].concat());
             ip.extend(src.octets());
             ip.extend(dst.octets());
-            ip.extend(std::iter::repeat_n(1, options));
+            ip.extend(options);
             let check = !fold(sum(&ip));
             ip[10..12].copy_from_slice(&check.to_be_bytes());
             frame.extend([0x08, 0x00]);
             frame.extend(ip);
         }
         (IpAddr::V6(src), IpAddr::V6(dst)) => {
-            let mut extension = Vec::new();
-            let mut first = proto;
-            if once_in(rng, 12) {
-                extension = vec![proto, 0, 1, 4, 0, 0, 0, 0];
-                first = pick(rng, &[0, 43, 60]);
-            } else if let Some((offset, more)) = fragment {
-                let bits = (offset << 3) | u16::from(more);
-                extension = [[proto, 0], bits.to_be_bytes(), [0, 0], [0, rng.u8(..4)]].concat();
-                first = FRAGMENT;
-            }
+            let (extension, first) = extensions(rng, proto, fragment);
             frame.extend([0x86, 0xdd, 0x60, rng.u8(..16), 0, 0]);
             frame.extend(((extension.len() + l4.len()) as u16).to_be_bytes());
             frame.extend([first, ttl]);
