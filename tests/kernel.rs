@@ -50,6 +50,7 @@ mod kernel {
     mod dsr_keys;
     mod dsr_mtu;
     mod dsr_outer_error;
+    mod dsr_plain;
     mod dsr_segments;
     mod dsr_wire;
     mod dsr_wires;
