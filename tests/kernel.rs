@@ -90,6 +90,7 @@ mod kernel {
     mod sync;
     mod trace_events;
     mod ttl;
+    mod uplinks;
     mod vips;
     mod wire;
     mod wire_vlan;
