@@ -52,6 +52,8 @@ mod kernel {
     mod dsr_keys;
     mod dsr_mtu;
     mod dsr_outer_error;
+    mod dsr_plain;
+    mod dsr_segments;
     mod dsr_wire;
     mod dsr_wires;
     mod dsr_xdp;
@@ -91,6 +93,7 @@ mod kernel {
     mod sync;
     mod trace_events;
     mod ttl;
+    mod uplinks;
     mod vips;
     mod wire;
     mod wire_vlan;

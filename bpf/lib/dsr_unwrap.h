@@ -165,6 +165,9 @@ static __always_inline int dsr_unwrap(struct __sk_buff *skb, struct packet *pack
 	const __u8 *ip;
 	int what, why;
 
+	/* It carries no tag: who does not send such packets need not trust addresses. */
+	if (CONFIG.dsr_dispatch != DSR_IPIP && !CONFIG.dsr_plain_in)
+		return VERDICT_NONE;
 	if (!packet_pull(skb, ETH_HLEN + outer))
 		return VERDICT_NONE;
 	ip = packet_data(skb) + ETH_HLEN;

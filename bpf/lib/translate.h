@@ -43,6 +43,19 @@ static __always_inline bool translate_permitted(const struct __sk_buff *skb,
 	return true;
 }
 
+/* Whether packets of @flow go to a backend's node that answers by itself. */
+static __always_inline bool translate_dispatches(const struct flow *flow)
+{
+	return FROM_WIRE && CONFIG.dsr_dispatch &&
+	       (flow->flags & (FLOW_DSR | FLOW_REPLY)) == FLOW_DSR;
+}
+
+/* What a sender is told that exceeds @flow's MTU: once, with what dispatching adds. */
+static __always_inline __u32 translate_mtu(const struct flow *flow, const bool v6)
+{
+	return flow->mtu - (translate_dispatches(flow) ? dsr_overhead(v6) : 0);
+}
+
 /*
  * Acts on @packet if it has a flow. Returns the verdict, or VERDICT_NONE when it has none that may
  * be used: the caller goes on as for a first packet.
@@ -76,15 +89,14 @@ static __always_inline int translate(struct __sk_buff *skb, struct packet *packe
 			return verdict_drop(DROP_NO_ROUTE);
 	}
 	if (flow->kind == FLOW_L2 && flow->mtu && output_too_big(skb, packet, flow->mtu))
-		return reject(skb, packet, REJECT_TOO_BIG, flow->mtu);
+		return reject(skb, packet, REJECT_TOO_BIG, translate_mtu(flow, v6));
 	if (packet->ttl <= 1 && !output_by_stack(flow)) {
 		if (FROM_WIRE && CONFIG.dsr_dispatch &&
 		    (flow->flags & (FLOW_DSR_END | FLOW_DSR_ALIAS)) && !(flow->flags & FLOW_REPLY))
 			return dsr_expired(skb, packet, flow);
 		return reject(skb, packet, REJECT_TTL_EXPIRED, 0);
 	}
-	if (FROM_WIRE && CONFIG.dsr_dispatch &&
-	    (flow->flags & (FLOW_DSR | FLOW_REPLY)) == FLOW_DSR) {
+	if (translate_dispatches(flow)) {
 		const int sent = dsr_send(skb, packet, flow, ticked);
 
 		if (sent != VERDICT_NONE)

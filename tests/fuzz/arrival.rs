@@ -32,7 +32,8 @@ impl Judge {
         if self.dispatch == Dispatch::Off {
             return Arrival::Itself;
         }
-        if let Some(wrapped) = Wrapped::of(input) {
+        let taken = matches!(self.dispatch, Dispatch::Ipip | Dispatch::Plain);
+        if let Some(wrapped) = Wrapped::of(input).filter(|_| taken) {
             return self.unwrapped(wrapped, input != output);
         }
         match carried(input, &KEYS, self.dispatch == Dispatch::Plain) {

@@ -224,6 +224,29 @@ fn a_nodes_own_nodeport_is_answered_from_that_nodes_address() {
 }
 
 #[test]
+fn only_who_sends_such_packets_or_takes_plain_ones_takes_them() {
+    for family in FAMILIES {
+        for dispatch in [DsrDispatch::Option, DsrDispatch::Geneve] {
+            for plain in [false, true] {
+                let node = node_with(dispatch, |config| config.dsr_plain_in = plain.into());
+                let backend = family.at(family.pod, 8080);
+                let _service = serve(&node, &family.at(family.vip, 80), TCP, &[&backend]);
+                let frame = encapsulated(family, lb(family), &request(family, TCP, 80));
+                let (action, out) = node.raw("from_netdev", node.uplink, &frame);
+                assert_eq!(action, TC_REDIRECT, "{:?}", node.outcomes());
+                if plain {
+                    assert_eq!(Packet::parse(&out).dst, backend.parse().unwrap());
+                } else {
+                    let inner = 14 + if family.v6 { 40 } else { 20 };
+                    assert_eq!(out[inner..], frame[inner..], "delivered as it is");
+                    assert_eq!(flows(&node), (0, 0));
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn strangers_tunnels_are_left_alone_and_unknown_services_dropped() {
     for family in FAMILIES {
         let node = node(DsrDispatch::Ipip);

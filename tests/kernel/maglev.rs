@@ -169,6 +169,31 @@ fn tables_are_read_back_as_they_were_written_and_only_inside_the_map() {
     assert!(error.contains("map `maglev` is full"), "{error}");
 }
 
+/// Whether this process has a map's memory, from the slot `first` on, where it may write.
+fn has_window(first: u32) -> bool {
+    let offset = format!(" rw-s {:08x} ", first * 2);
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    maps.lines().any(|line| line.contains(&offset) && line.ends_with("bpf-map"))
+}
+
+#[test]
+fn tables_are_written_through_the_maps_own_memory() {
+    /// Slots of a page, and a page that no other test of this process begins with.
+    const PAGE: u32 = 2048;
+    const FIRST: u32 = 37 * PAGE;
+    let node = Node::new();
+    let maglev = &node.objects.maps().maglev;
+    let (one, two) = (vec![7; 400], vec![8; 400]);
+    let seen = std::cell::RefCell::new(Vec::new());
+    // Asked for the second table, the writer has stored the first: no call was needed.
+    let tables = [(FIRST, &*one), (FIRST + PAGE, &*two)].into_iter();
+    let tables = tables.inspect(|_| seen.borrow_mut().push(has_window(FIRST)));
+    maglev.write(tables).unwrap();
+    assert_eq!(seen.borrow()[seen.borrow().len() - 2..], [true, true], "{seen:?}");
+    assert!(!has_window(FIRST), "left open");
+    assert_eq!(maglev.read(FIRST + PAGE, 400).unwrap(), two);
+}
+
 /// 10,000 tables of ten backends each are 7,500,000 entries.
 #[test]
 fn a_map_of_the_default_size_takes_less_than_64_megabytes() {

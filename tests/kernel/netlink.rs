@@ -62,28 +62,36 @@ fn a_filter_that_changes_is_applied_at_once() {
 #[test]
 fn the_epoch_moves_on_routes_links_and_changed_neighbours_and_not_on_churn() {
     let node = Node::new();
+    node.ns.ip("addr add fd09::2/64 dev eth0 nodad");
     node.follow(Filter::default(), async |network| {
-        let neighbour = async |network: &mut Network, mac, state, moves| {
+        let neighbour = async |network: &mut Network, ip, mac, state, moves| {
             let before = network.now().route_epoch;
-            let change = format!("neigh replace 10.9.0.9 lladdr {mac} dev eth0 nud {state}");
+            let change = format!("neigh replace {ip} lladdr {mac} dev eth0 nud {state}");
             node.ns.ip(&change);
             assert_eq!(network.settled(&node.ns).await > before, moves, "{change}");
         };
         const MAC: &str = "02:00:00:00:00:01";
-        for state in ["reachable", "stale", "delay", "probe", "reachable"] {
-            neighbour(network, MAC, state, false).await;
-        }
-        neighbour(network, "02:00:00:00:00:02", "reachable", true).await;
+        for (ip, to, via) in
+            [("10.9.0.9", "10.77.0.0/16", "10.9.0.1"), ("fd09::9", "fd77::/64", "fd09::1")]
+        {
+            for state in ["reachable", "stale", "delay", "probe", "reachable"] {
+                neighbour(network, ip, MAC, state, false).await;
+            }
+            neighbour(network, ip, "02:00:00:00:00:02", "reachable", true).await;
 
+            let before = network.now().route_epoch;
+            node.ns.ip(&format!("route add {to} via {via}"));
+            let added = network.settled(&node.ns).await;
+            assert!(added > before, "a route to {to} was added");
+            node.ns.ip(&format!("route del {to}"));
+            assert!(network.settled(&node.ns).await > added, "a route to {to} was removed");
+        }
         let before = network.now().route_epoch;
-        node.ns.ip("route add 10.77.0.0/16 via 10.9.0.1");
-        let added = network.settled(&node.ns).await;
-        assert!(added > before, "a route was added");
-        node.ns.ip("route del 10.77.0.0/16");
-        let removed = network.settled(&node.ns).await;
-        assert!(removed > added, "a route was removed");
+        node.ns.ip("link set eth0 mtu 1400");
+        let resized = network.settled(&node.ns).await;
+        assert!(resized > before, "a link has another MTU");
         node.ns.ip("link set eth0 down");
-        assert!(network.settled(&node.ns).await > removed, "a link went down");
+        assert!(network.settled(&node.ns).await > resized, "a link went down");
     });
 }
 

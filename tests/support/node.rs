@@ -161,7 +161,7 @@ impl Node {
     #[track_caller]
     pub fn summed(&self, program: &str, ifindex: u32, frame: &[u8]) -> (u32, Vec<u8>) {
         let flags = libbpf_rs::libbpf_sys::BPF_F_TEST_SKB_CHECKSUM_COMPLETE;
-        let run = || Self::run(&self.objects.program(program), ifindex, frame, flags);
+        let run = || Self::run(&self.objects.program(program), ifindex, frame, flags, [0; 2]);
         self.ns.run(run).unwrap_or_else(|error| {
             panic!("{program} leaves a wrong skb->csum ({error}) of {frame:02x?}")
         })
@@ -174,7 +174,20 @@ impl Node {
 
     /// As [`Self::raw_inside`], of a program that may be loaded by other means.
     pub fn raw_of(program: &ProgramMut<'_>, ifindex: u32, frame: &[u8]) -> (u32, Vec<u8>) {
-        Self::run(program, ifindex, frame, 0).unwrap()
+        Self::run(program, ifindex, frame, 0, [0; 2]).unwrap()
+    }
+
+    /// As [`Self::raw`], of an skb that GRO has put together from `segments` packets with up to
+    /// `size` bytes of payload each. A test run does not say of which protocol they are.
+    pub fn gathered(
+        &self,
+        program: &str,
+        frame: &[u8],
+        [segments, size]: [u32; 2],
+    ) -> (u32, Vec<u8>) {
+        let gso = [segments, size];
+        let run = || Self::run(&self.objects.program(program), self.uplink, frame, 0, gso);
+        self.ns.run(run).unwrap()
     }
 
     fn run(
@@ -182,10 +195,13 @@ impl Node {
         ifindex: u32,
         frame: &[u8],
         flags: u32,
+        [segments, size]: [u32; 2],
     ) -> libbpf_rs::Result<(u32, Vec<u8>)> {
-        // `struct __sk_buff` up to `ifindex`, which is its eleventh word.
+        // The words of `struct __sk_buff` that a test run may set.
         let mut context = [0_u32; 48];
         context[10] = ifindex;
+        context[41] = segments;
+        context[44] = size;
         let mut context: Vec<u8> = context.iter().flat_map(|word| word.to_ne_bytes()).collect();
         let mut out = vec![0; 4096];
         let input = ProgramInput {

@@ -3,10 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::support::{Kernel, endpoint, ip, name, service, slice};
+use super::support::{Kernel, endpoint, http, ip, name, service, slice};
 use crate::abi::{Addr, SERVICE_MAGLEV, SERVICE_RANDOM, Service, ServiceKey};
 use crate::lb::{Algorithm, Selection, maglev};
-use crate::model::{Endpoint, ServiceType};
+use crate::model::{Endpoint, Protocol, ServiceType, SlicePort};
 
 /// Entries of the smallest table.
 const TABLE: u32 = 750;
@@ -74,6 +74,34 @@ fn equal_endpoints_share_a_table_and_one_endpoint_needs_none() {
     assert!(kernel.balancer.problems().is_empty());
     let cluster_ip = kernel.tables.services[&ServiceKey::new(ip("10.96.0.1").into(), 80, 6)];
     assert_eq!(cluster_ip.algorithm, SERVICE_RANDOM, "clients inside choose by chance");
+}
+
+#[test]
+fn each_port_of_the_endpoints_and_each_family_has_a_table_of_its_own() {
+    let mut kernel = Kernel::choosing(64, maglev(10 * TABLE), "here");
+    let mut web = service("web", &["10.96.0.1", "fd00:96::1"]);
+    web.external_ips = vec![ip("192.0.2.1"), ip("2001:db8::1")];
+    web.ports = vec![http("a", 80), http("b", 81), http("c", 82)];
+    kernel.balancer.set_service(web);
+    for (of, net) in [("web-4", "10.1.0."), ("web-6", "fd00:1::")] {
+        let endpoints = (1..=3).map(|n| endpoint(&format!("{net}{n}"))).collect();
+        let mut part = slice("web", endpoints);
+        part.name = name(of);
+        // The last two are one port of the endpoints.
+        part.ports = [("a", 8080), ("b", 9090), ("c", 9090)]
+            .map(|(name, port)| SlicePort { name: name.into(), protocol: Protocol::Tcp, port })
+            .into();
+        kernel.balancer.set_slice(part);
+    }
+    kernel.sync();
+    let table = |address: &str, port| {
+        let service = kernel.tables.services[&ServiceKey::new(ip(address).into(), port, 6)];
+        assert_eq!(service.algorithm, SERVICE_MAGLEV);
+        service.maglev_offset
+    };
+    let tables = ["192.0.2.1", "2001:db8::1"].map(|vip| [80, 81, 82].map(|port| table(vip, port)));
+    assert_eq!(tables.iter().flatten().collect::<BTreeSet<_>>().len(), 4, "{tables:?}");
+    assert_eq!(kernel.balancer.tables_in_use(), u64::from(4 * TABLE));
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
+use super::sctp::with_sctp;
 use super::stage::{Stage, eventually, ip, status};
 use crate::client::Outcome;
 use crate::lab::cluster::node_ip;
@@ -89,14 +90,31 @@ fn the_server_sees(stage: &Stage, service: &Service, whom: fn(bool) -> IpAddr) -
     failures
 }
 
+/// The same by SCTP, whose port of the service is not the backend's.
+fn sctp_too(stage: &Stage, service: &Service) -> Vec<String> {
+    stage.lab.publish(service.name, &with_sctp(service, &[&stage.far])).unwrap();
+    let mut failures = Vec::new();
+    for v6 in [false, true] {
+        for to in addresses(service, v6) {
+            // The agents may not have heard of it yet.
+            let known = |outcome: &Outcome| outcome.is_from("far");
+            let outcome = stage.ask_until(&stage.lab.outside, "sctp", to, known);
+            let flaw = flaw(&outcome, to, outside(v6));
+            failures.extend(flaw.map(|flaw| format!("sctp to {to}: {flaw}")));
+        }
+    }
+    failures
+}
+
 #[test]
 fn by_ip_option_the_server_sees_the_client_and_the_client_the_service() {
     let stage = raise("dsr", "opt", "");
     let service = service("opt", 20);
     stage.serve(&service, &[&stage.far]);
-    let failures = the_server_sees_the_client(&stage, &service);
+    let mut failures = the_server_sees_the_client(&stage, &service);
+    failures.extend(sctp_too(&stage, &service));
     assert!(failures.is_empty(), "{}", failures.join("\n"));
-    the_status_says(&stage, "IP Option/Extension");
+    the_status_says(&stage, "IP Option/Extension", [1484, 1468]);
 }
 
 #[test]
@@ -104,9 +122,10 @@ fn by_ipip_the_server_sees_the_client_and_the_client_the_service() {
     let stage = raise("dsr", "ipip", "");
     let service = service("ipip", 21);
     stage.serve(&service, &[&stage.far]);
-    let failures = the_server_sees_the_client(&stage, &service);
+    let mut failures = the_server_sees_the_client(&stage, &service);
+    failures.extend(sctp_too(&stage, &service));
     assert!(failures.is_empty(), "{}", failures.join("\n"));
-    the_status_says(&stage, "IPIP");
+    the_status_says(&stage, "IPIP", [1480, 1460]);
 }
 
 #[test]
@@ -121,7 +140,7 @@ fn by_geneve_the_server_sees_the_client_where_the_kernel_has_it() {
         let [to, _] = addresses(&service, false);
         let known = |outcome: &Outcome| flaw(outcome, to, outside(false)).is_none();
         stage.ask_until(&stage.lab.outside, "tcp", to, known);
-        the_status_says(&stage, "Geneve");
+        the_status_says(&stage, "Geneve", [1410, 1398]);
     }
     let failures = the_server_sees(&stage, &service, whom);
     assert!(failures.is_empty(), "{}", failures.join("\n"));
@@ -135,13 +154,16 @@ fn has_geneve(stage: &Stage) -> bool {
     })
 }
 
-fn the_status_says(stage: &Stage, dispatch: &str) {
+/// `room`: what a request may have, by family.
+fn the_status_says(stage: &Stage, dispatch: &str, [v4, v6]: [u32; 2]) {
     let node = stage.lab.node(1);
     let shown = status(node);
     assert_eq!(shown["features"]["mode"]["effective"], "DSR");
     assert_eq!(shown["features"]["dsrDispatch"]["effective"], dispatch);
     let text = node.culvert(&["status", "--verbose"]).unwrap();
     assert!(text.contains(&format!("DSR Dispatch Mode:     {dispatch}\n")), "{text}");
+    let room = format!("requests up to {v4} (IPv4) and {v6} bytes (IPv6) fit into its MTU of 1500");
+    assert!(text.contains(&room), "{text}");
 }
 
 #[test]

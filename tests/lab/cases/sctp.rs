@@ -15,11 +15,11 @@ const NODE_PORT: u16 = 30110;
 const HOST_PORT: u16 = 4325;
 
 /// Beside the ports that every service of the lab has.
-fn with_sctp(service: &Service, backends: &[&Pod]) -> Vec<Value> {
+pub fn with_sctp(service: &Service, backends: &[&Pod]) -> Vec<Value> {
     let mut objects = service.objects(backends);
     let port = json!({
         "name": "sctp", "protocol": "SCTP", "port": SERVICE_PORT, "targetPort": PORT,
-        "nodePort": NODE_PORT,
+        "nodePort": service.node_port,
     });
     objects[0]["spec"]["ports"].as_array_mut().unwrap().push(port);
     for slice in &mut objects[1..] {
