@@ -45,7 +45,9 @@ static __always_inline __u32 dsr_outer_v4_read(struct __sk_buff *skb, struct scr
 	    bpf_skb_load_bytes(skb, ETH_HLEN + sizeof(struct iphdr), &quote, sizeof(quote)) ||
 	    quote.type != bpf_htons(ICMP_QUOTE_TOO_BIG_V4) ||
 	    quote.outer.protocol != IPPROTO_IPIP || *(__u8 *)&quote.outer != 0x45 ||
-	    *(__u8 *)&quote.inner != 0x45)
+	    *(__u8 *)&quote.inner != 0x45 ||
+	    ((quote.outer.frag_off | quote.inner.frag_off) &
+	     bpf_htons(IP_OFFSET_MASK | IP_MORE_FRAGMENTS)))
 		return 0;
 	addr_set_v4(to, quote.outer.daddr);
 	addr_set_v4(&key->saddr, quote.inner.saddr);

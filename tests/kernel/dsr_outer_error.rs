@@ -52,6 +52,14 @@ fn the_client_learns_the_mtu_that_is_left() {
             let mut other = quoted[..528].to_vec();
             other[outer - 1] ^= 1;
             untouched(&lb_node, error(&other));
+            // A later fragment has no ports, whatever lies in their place.
+            if !family.v6 {
+                for packet in [0, outer] {
+                    let mut fragment = quoted[..528].to_vec();
+                    fragment[packet + 7] = 9;
+                    untouched(&lb_node, error(&fragment));
+                }
+            }
         }
     }
 }
