@@ -93,6 +93,7 @@ mod kernel {
     mod wire_vlan;
     mod xdp;
     mod xdp_attach;
+    mod xdp_devices;
     mod xdp_up;
     mod xdp_vlan;
     mod xdp_wire;
