@@ -96,5 +96,6 @@ mod kernel {
     mod xdp_devices;
     mod xdp_up;
     mod xdp_vlan;
+    mod xdp_vlan_wire;
     mod xdp_wire;
 }

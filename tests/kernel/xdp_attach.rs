@@ -57,18 +57,8 @@ impl Node {
         view
     }
 
-    /// What the agent would be told of the network, with these external devices.
     pub fn view_of(&self, devices: &[&str]) -> View {
-        let mut view = View::default();
-        for &name in devices {
-            let (ifindex, name, mac) = (self.index_of(name), name.to_owned(), mac(&self.ns, name));
-            let uplink = Uplink { name: name.clone(), mtu: 1500, snat_v4: None, snat_v6: None };
-            view.uplinks.insert(ifindex, uplink);
-            let mac = mac.to_vec();
-            let link = Link { name, mtu: 1500, up: true, loopback: false, mac, vlan: None };
-            view.links.insert(ifindex, link);
-        }
-        view
+        view_of(&self.ns, devices)
     }
 
     pub fn step(
@@ -110,6 +100,20 @@ impl Node {
         let path = self.root.path().join(format!("links/{device}_xdp_entry"));
         path.exists().then(|| libbpf_rs::Link::open(path).unwrap().info().unwrap().id)
     }
+}
+
+/// What the agent would be told of the network, with these external devices.
+pub(super) fn view_of(ns: &NetNs, devices: &[&str]) -> View {
+    let mut view = View::default();
+    for &name in devices {
+        let ifindex = ns.run(|| if_nametoindex(name).unwrap());
+        let (name, mac) = (name.to_owned(), mac(ns, name).to_vec());
+        let uplink = Uplink { name: name.clone(), mtu: 1500, snat_v4: None, snat_v6: None };
+        view.uplinks.insert(ifindex, uplink);
+        let link = Link { name, mtu: 1500, up: true, loopback: false, mac, vlan: None };
+        view.links.insert(ifindex, link);
+    }
+    view
 }
 
 #[test]
