@@ -99,7 +99,9 @@ mod kernel {
     mod wire_vlan;
     mod xdp;
     mod xdp_attach;
+    mod xdp_devices;
     mod xdp_up;
     mod xdp_vlan;
+    mod xdp_vlan_wire;
     mod xdp_wire;
 }

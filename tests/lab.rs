@@ -22,6 +22,7 @@ mod support {
 
 #[path = "lab/cases"]
 mod cases {
+    mod accelerated;
     mod addresses;
     mod agent;
     mod apart;

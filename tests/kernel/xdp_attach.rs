@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The driver hook on devices: refused, replaced, watched and rolled back.
 
-use std::collections::BTreeMap;
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
@@ -18,59 +17,66 @@ use crate::support::netns::NetNs;
 use crate::support::pins::PinRoot;
 
 /// A node with an uplink, and the other end of its cable.
-struct Node {
-    ns: NetNs,
-    peer: NetNs,
-    root: PinRoot,
+pub(super) struct Node {
+    pub ns: NetNs,
+    pub peer: NetNs,
+    pub root: PinRoot,
 }
 
 impl Node {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let node = Self { ns: NetNs::new(), peer: NetNs::new(), root: PinRoot::new() };
         node.cable();
         node
     }
 
-    fn cable(&self) {
+    pub fn cable(&self) {
         self.ns.veth("eth0", "10.9.0.2/24", &self.peer, "eth0", "10.9.0.1/24");
     }
 
-    fn datapath(&self) -> Datapath {
+    pub fn datapath(&self) -> Datapath {
         Datapath::open(self.root.options()).unwrap()
     }
 
     fn ifindex(&self) -> u32 {
-        self.ns.run(|| if_nametoindex("eth0").unwrap())
+        self.index_of("eth0")
     }
 
-    fn attach(&self, datapath: &Datapath, mode: XdpMode) -> Result<(), attach::Error> {
+    pub fn index_of(&self, device: &str) -> u32 {
+        self.ns.run(|| if_nametoindex(device).unwrap())
+    }
+
+    pub fn attach(&self, datapath: &Datapath, mode: XdpMode) -> Result<(), attach::Error> {
         let ifindex = self.ifindex();
         self.ns.run(|| datapath.attach_xdp(ifindex, "eth0", mode))
     }
 
-    /// What the agent would be told of the network.
     fn view(&self, up: bool) -> View {
-        let ifindex = self.ifindex();
-        let uplink = Uplink { name: "eth0".into(), mtu: 1500, snat_v4: None, snat_v6: None };
-        let mac = mac(&self.ns, "eth0").to_vec();
-        let link = Link { name: "eth0".into(), mtu: 1500, up, loopback: false, mac, vlan: None };
-        View {
-            uplinks: BTreeMap::from([(ifindex, uplink)]),
-            links: BTreeMap::from([(ifindex, link)]),
-            ..View::default()
-        }
+        let mut view = self.view_of(&["eth0"]);
+        view.links.values_mut().for_each(|link| link.up = up);
+        view
     }
 
-    fn step(&self, acceleration: &mut Acceleration, datapath: &Datapath, view: &View, at: Instant) {
+    pub fn view_of(&self, devices: &[&str]) -> View {
+        view_of(&self.ns, devices)
+    }
+
+    pub fn step(
+        &self,
+        acceleration: &mut Acceleration,
+        datapath: &Datapath,
+        view: &View,
+        at: Instant,
+    ) {
         self.ns.run(|| acceleration.step(view, datapath, at).unwrap());
     }
 
-    fn receive(&self) {
+    pub fn receive(&self) {
         self.receive_bytes(8);
     }
 
     /// A datagram from the other end.
-    fn receive_bytes(&self, length: usize) {
+    pub fn receive_bytes(&self, length: usize) {
         let server = self.ns.run(|| UdpSocket::bind("10.9.0.2:0")).unwrap();
         server.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let client = self.peer.run(|| UdpSocket::bind("10.9.0.1:0")).unwrap();
@@ -86,10 +92,28 @@ impl Node {
         assert!(done.success());
     }
 
-    fn link(&self) -> Option<u32> {
-        let path = self.root.path().join("links/eth0_xdp_entry");
+    pub fn link(&self) -> Option<u32> {
+        self.link_on("eth0")
+    }
+
+    pub fn link_on(&self, device: &str) -> Option<u32> {
+        let path = self.root.path().join(format!("links/{device}_xdp_entry"));
         path.exists().then(|| libbpf_rs::Link::open(path).unwrap().info().unwrap().id)
     }
+}
+
+/// What the agent would be told of the network, with these external devices.
+pub(super) fn view_of(ns: &NetNs, devices: &[&str]) -> View {
+    let mut view = View::default();
+    for &name in devices {
+        let ifindex = ns.run(|| if_nametoindex(name).unwrap());
+        let (name, mac) = (name.to_owned(), mac(ns, name).to_vec());
+        let uplink = Uplink { name: name.clone(), mtu: 1500, snat_v4: None, snat_v6: None };
+        view.uplinks.insert(ifindex, uplink);
+        let link = Link { name, mtu: 1500, up: true, loopback: false, mac, vlan: None };
+        view.links.insert(ifindex, link);
+    }
+    view
 }
 
 #[test]
@@ -142,16 +166,6 @@ fn a_refusal_names_the_device_and_the_reason() {
     node.attach(&stranger, XdpMode::Native).unwrap();
     let error = node.attach(&datapath, XdpMode::Native).unwrap_err();
     assert_eq!(error.to_string(), "no XDP on `eth0`: another XDP program is attached");
-}
-
-#[test]
-fn a_large_mtu_is_no_obstacle_where_frames_may_have_several_buffers() {
-    let node = Node::new();
-    for ns in [&node.ns, &node.peer] {
-        ns.ip("link set eth0 mtu 9000");
-    }
-    node.attach(&node.datapath(), XdpMode::Native).unwrap();
-    node.receive_bytes(8900);
 }
 
 #[test]

@@ -116,7 +116,7 @@ impl Lab {
     }
 
     /// Connects a namespace to the bridge as `192.168.50.HOST` and `fd50::HOST`.
-    fn plug(&self, place: &Place, name: &str, host: u8) {
+    pub fn plug(&self, place: &Place, name: &str, host: u8) {
         let (v4, v6) = (node_ip(host, false), node_ip(host, true));
         place.netns.veth("eth0", &format!("{v4}/24"), &self.fabric, name, "");
         self.fabric.ip(&format!("link set {name} master br0"));

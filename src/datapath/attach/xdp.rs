@@ -107,9 +107,25 @@ mod tests {
 
     #[test]
     fn an_errno_is_put_into_words() {
-        let of = |errno| refusal(&io::Error::from_raw_os_error(errno), XdpMode::Native);
-        assert_eq!(of(libc::EOPNOTSUPP), "the driver has no XDP");
-        assert!(of(libc::ERANGE).contains("MTU"));
-        assert!(of(libc::EBUSY).contains("another"));
+        for (errno, words) in [
+            (libc::EOPNOTSUPP, "the driver has no XDP"),
+            (libc::EBUSY, "another XDP program is attached"),
+            (libc::EEXIST, "another XDP program is attached"),
+            (libc::ERANGE, "the MTU is too large for an XDP program"),
+            (libc::EMSGSIZE, "the MTU is too large for an XDP program"),
+            (libc::E2BIG, "the MTU is too large for an XDP program"),
+            // What most drivers say, whatever they mean.
+            (libc::EINVAL, "the driver refuses: the MTU is too large, or its channels or offloads"),
+            (libc::ENOMEM, "the driver lacks queues or memory"),
+            (libc::ENOSPC, "the driver lacks queues or memory"),
+            (libc::ENODEV, "the device is gone"),
+            (libc::EPERM, "the kernel refuses"),
+        ] {
+            let said = refusal(&io::Error::from_raw_os_error(errno), XdpMode::Native);
+            assert!(said.starts_with(words), "{errno}: {said}");
+        }
+        // In the kernel's own hook no driver has a say.
+        let error = io::Error::from_raw_os_error(libc::EOPNOTSUPP);
+        assert_eq!(refusal(&error, XdpMode::Generic), "the kernel refuses");
     }
 }

@@ -15,11 +15,13 @@ use crate::support::pins::{PinRoot, all_programs_but};
 pub struct Mode {
     pub name: &'static str,
     /// Lines of every agent's `loadBalancer`.
-    config: &'static str,
+    pub config: &'static str,
     /// As `status` says: mode, dispatch and the beginning of the algorithm.
-    effective: [&'static str; 3],
+    pub effective: [&'static str; 3],
+    /// Who runs the driver hook, as `status` says.
+    pub acceleration: &'static str,
     /// What this mode alone counts.
-    counts: (Outcome, Hook),
+    pub counts: (Outcome, Hook),
 }
 
 const OPTION: &str = "IP Option/Extension";
@@ -29,43 +31,64 @@ pub const MODES: &[Mode] = &[
         name: "SNAT in tc",
         config: "  mode: snat\n",
         effective: ["SNAT", OPTION, "Random"],
+        acceleration: "",
         counts: (Outcome::Forwarded, Hook::FromNetdev),
     },
     Mode {
         name: "SNAT in XDP",
         config: "  mode: snat\n  acceleration: native\n",
         effective: ["SNAT", OPTION, "Random"],
+        acceleration: "native",
         counts: (Outcome::Forwarded, Hook::Xdp),
     },
     Mode {
         name: "DSR in tc",
         config: "  mode: dsr\n",
         effective: ["DSR", OPTION, "Random"],
+        acceleration: "",
         counts: (Outcome::Forwarded, Hook::FromNetdev),
     },
     Mode {
         name: "DSR in XDP",
         config: "  mode: dsr\n  acceleration: native\n",
         effective: ["DSR", OPTION, "Random"],
+        acceleration: "native",
         counts: (Outcome::Forwarded, Hook::Xdp),
     },
     Mode {
         name: "IPIP in tc",
         config: "  mode: dsr\n  dsrDispatch: ipip\n",
         effective: ["DSR", "IPIP", "Random"],
+        acceleration: "",
         counts: (Outcome::Forwarded, Hook::FromNetdev),
     },
     Mode {
         name: "IPIP in XDP",
         config: "  mode: dsr\n  dsrDispatch: ipip\n  acceleration: native\n",
         effective: ["DSR", "IPIP", "Random"],
+        acceleration: "native",
         counts: (Outcome::Forwarded, Hook::Xdp),
     },
     Mode {
         name: "hybrid and Maglev in tc",
         config: "  mode: hybrid\n  algorithm: maglev\n",
         effective: ["Hybrid", OPTION, "Maglev"],
+        acceleration: "",
         counts: (Outcome::Forwarded, Hook::FromNetdev),
+    },
+    Mode {
+        name: "hybrid and Maglev in XDP",
+        config: "  mode: hybrid\n  algorithm: maglev\n  acceleration: native\n",
+        effective: ["Hybrid", OPTION, "Maglev"],
+        acceleration: "native",
+        counts: (Outcome::Forwarded, Hook::Xdp),
+    },
+    Mode {
+        name: "SNAT in generic XDP",
+        config: "  mode: snat\n  acceleration: testing-only-generic\n",
+        effective: ["SNAT", OPTION, "Random"],
+        acceleration: "generic",
+        counts: (Outcome::Forwarded, Hook::Xdp),
     },
 ];
 
@@ -75,6 +98,7 @@ pub const GENEVE: Mode = Mode {
     name: "Geneve in tc",
     config: "  mode: dsr\n  dsrDispatch: geneve\n",
     effective: ["DSR", "Geneve", "Random"],
+    acceleration: "",
     counts: (Outcome::Local, Hook::FromOverlay),
 };
 
@@ -83,7 +107,7 @@ pub struct Scene {
     pub stage: Stage,
     mode: &'static Mode,
     // Keeps the programs at the other ends of the cables.
-    _fabric: Option<(Datapath, PinRoot)>,
+    fabric: Option<(Datapath, PinRoot)>,
 }
 
 impl Scene {
@@ -93,9 +117,9 @@ impl Scene {
         // Requests that go direct need a key that the nodes have in common.
         let key = if direct { super::dsr::keyed() } else { String::new() };
         let stage = Stage::raise(2, &format!("loadBalancer:\n{}{key}{config}", mode.config));
-        let driver = mode.counts.1 == Hook::Xdp;
+        let driver = !mode.acceleration.is_empty();
         let fabric = driver.then(|| wire_for_drivers(&stage));
-        let scene = Self { stage, mode, _fabric: fabric };
+        let scene = Self { stage, mode, fabric };
         for node in &scene.stage.lab.nodes {
             eventually("the mode is in force", || {
                 let shown = &super::stage::status(node)["features"];
@@ -107,11 +131,21 @@ impl Scene {
         if driver {
             for node in &scene.stage.lab.nodes {
                 eventually("XDP is attached", || {
-                    super::stage::status(node)["devices"][0]["acceleration"] == "native"
+                    super::stage::status(node)["devices"][0]["acceleration"] == mode.acceleration
                 });
             }
         }
         scene
+    }
+
+    /// A cable for a node that has lost its own, and whose name another device gets.
+    pub fn plug(&self, node: usize) {
+        let (lab, node) = (&self.stage.lab, self.stage.lab.node(node));
+        lab.plug(&node.place, &node.name, node.index);
+        if let Some((datapath, _)) = &self.fabric {
+            without_checksum_offload(&node.place);
+            lab.fabric.run(|| pass_all(datapath, &node.name));
+        }
     }
 
     /// Packets that went the way of the mode, as any node counts them.
@@ -137,12 +171,15 @@ fn wire_for_drivers(stage: &Stage) -> (Datapath, PinRoot) {
     let datapath = lab.fabric.run(|| {
         let datapath = Datapath::open(options).unwrap();
         for port in lab.nodes.iter().map(|node| node.name.as_str()).chain(["outside"]) {
-            let ifindex = if_nametoindex(port).unwrap();
-            datapath.attach_xdp(ifindex, port, XdpMode::Native).unwrap();
+            pass_all(&datapath, port);
         }
         datapath
     });
     (datapath, root)
+}
+
+fn pass_all(fabric: &Datapath, port: &str) {
+    fabric.attach_xdp(if_nametoindex(port).unwrap(), port, XdpMode::Native).unwrap();
 }
 
 fn without_checksum_offload(place: &Place) {
