@@ -51,10 +51,11 @@ impl Core {
         match task {
             Task::Network => {
                 let first = self.uplinks.attached().is_empty();
-                block_in_place(|| {
+                let applied = block_in_place(|| {
                     self.datapath.carry_over()?;
                     let applied = self.uplinks.apply(view, &self.datapath, &mut self.sync);
-                    applied.and(self.datapath.carry_over().map_err(Into::into))
+                    self.datapath.carry_over()?;
+                    anyhow::Ok(applied)
                 })?;
                 let mtu = view.uplinks.values().map(|uplink| uplink.mtu).min();
                 if let Some(mtu) = Some(self.config.mtu).filter(|mtu| *mtu > 0).or(mtu) {
@@ -68,6 +69,8 @@ impl Core {
                 // In one go: a device that waits for its driver hook is not ready meanwhile.
                 let now = Instant::now();
                 block_in_place(|| self.acceleration.step(view, &self.datapath, now))?;
+                // One device that refuses keeps the others from nothing.
+                applied?;
             }
             Task::Acceleration => {
                 let now = Instant::now();
