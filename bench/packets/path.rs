@@ -31,8 +31,13 @@ pub enum Path {
     XdpReply,
     XdpNew,
     DsrRequest,
+    /// A SYN that comes again, with the option.
+    DsrSyn,
     XdpDsrRequest,
+    /// A packet with the option. The driver hook leaves a SYN of a flow that is open to tc, so it is
+    /// none.
     XdpDsrMarked,
+    XdpDsrNew,
     XdpIpipRequest,
     DsrBackendRequest,
     DsrBackendIpip,
@@ -40,7 +45,7 @@ pub enum Path {
 }
 
 impl Path {
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::SnatRequest,
         Self::SnatReply,
         Self::PodToPod,
@@ -52,8 +57,10 @@ impl Path {
         Self::XdpReply,
         Self::XdpNew,
         Self::DsrRequest,
+        Self::DsrSyn,
         Self::XdpDsrRequest,
         Self::XdpDsrMarked,
+        Self::XdpDsrNew,
         Self::XdpIpipRequest,
         Self::DsrBackendRequest,
         Self::DsrBackendIpip,
@@ -73,8 +80,10 @@ impl Path {
             Self::XdpReply => "xdp_snat_reply_ns",
             Self::XdpNew => "xdp_snat_new_ns",
             Self::DsrRequest => "tc_dsr_request_ns",
+            Self::DsrSyn => "tc_dsr_syn_ns",
             Self::XdpDsrRequest => "xdp_dsr_request_ns",
             Self::XdpDsrMarked => "xdp_dsr_syn_ns",
+            Self::XdpDsrNew => "xdp_dsr_new_ns",
             Self::XdpIpipRequest => "xdp_ipip_request_ns",
             Self::DsrBackendRequest => "dsr_backend_request_ns",
             Self::DsrBackendIpip => "dsr_backend_ipip_ns",
@@ -84,7 +93,7 @@ impl Path {
 
     /// A new flow has no established packets to vary.
     pub const fn opens(self) -> bool {
-        matches!(self, Self::SnatNew | Self::PodToServiceNew | Self::XdpNew)
+        matches!(self, Self::SnatNew | Self::PodToServiceNew | Self::XdpNew | Self::XdpDsrNew)
     }
 
     pub const fn hook(self) -> Hook {
@@ -94,6 +103,7 @@ impl Path {
             | Self::XdpNew
             | Self::XdpDsrRequest
             | Self::XdpDsrMarked
+            | Self::XdpDsrNew
             | Self::XdpIpipRequest => Hook::Driver,
             _ => Hook::Tc,
         }
@@ -103,8 +113,10 @@ impl Path {
     pub const fn dispatch(self) -> DsrDispatch {
         match self {
             Self::DsrRequest
+            | Self::DsrSyn
             | Self::XdpDsrRequest
             | Self::XdpDsrMarked
+            | Self::XdpDsrNew
             | Self::DsrBackendRequest
             | Self::DsrBackendAnswer => DsrDispatch::Option,
             Self::XdpIpipRequest | Self::DsrBackendIpip => DsrDispatch::Ipip,
@@ -134,10 +146,11 @@ pub fn prepare<'w>(world: &'w World, path: Path, v6: bool, bits: u32) -> Result<
         | Path::XdpRequest
         | Path::XdpReply
         | Path::DsrRequest
+        | Path::DsrSyn
         | Path::XdpDsrRequest
         | Path::XdpDsrMarked
         | Path::XdpIpipRequest => (plan.client, Side::Wire, plan.node_port(), Side::Wire),
-        Path::SnatNew | Path::XdpNew => {
+        Path::SnatNew | Path::XdpNew | Path::XdpDsrNew => {
             (plan.client, Side::Wire, plan.wide_node_port(), Side::Wire)
         }
         Path::PodToPod => {
@@ -183,7 +196,8 @@ pub fn prepare<'w>(world: &'w World, path: Path, v6: bool, bits: u32) -> Result<
         (client_side, tuple(FIRST_PORT))
     };
     let hook = path.hook();
-    let (keeper, ifindex, packet) = arriving(world, side, tuple, ACK)?;
+    let flags = if path == Path::DsrSyn { SYN } else { ACK };
+    let (keeper, ifindex, packet) = arriving(world, side, tuple, flags)?;
     let port = frame::source_port_offset(&packet) + if path.answers() { 2 } else { 0 };
     let vary: Vec<Vary> = (bits > 0).then_some(Vary { offset: port, bits }).into_iter().collect();
     check(Hook::Tc, keeper, &packet, ifindex)?;

@@ -173,7 +173,7 @@ impl Talk {
 
 impl Report {
     /// Whether one conversation ended up with another server: of datagrams nothing else tells.
-    pub fn has_moved(&self) -> bool {
+    fn has_moved(&self) -> bool {
         !self.what.starts_with("tcp-new ") && self.first != self.last
     }
 

@@ -129,13 +129,14 @@ fn add(all: &mut Vec<Report>, latest: impl Iterator<Item = Report>) {
     }
 }
 
-/// Datagrams may get lost in a full queue, but their flows may not; streams may not end.
+/// Datagrams may get lost in a full queue, and are another backend's when theirs is listed no more;
+/// streams may not end.
 fn intact(established: Vec<Talk>, datagrams: Vec<Talk>) {
     let flaws: Vec<_> = established.into_iter().filter_map(|t| t.finish().flaw()).collect();
     assert!(flaws.is_empty(), "{flaws:#?}");
     let reports: Vec<_> = datagrams.into_iter().map(Talk::finish).collect();
-    let wrong = |r: &&Report| r.broken > 0 || r.answered < r.sent / 2 || r.has_moved();
-    let stuck: Vec<_> = reports.iter().filter(wrong).collect();
+    let stuck: Vec<_> =
+        reports.iter().filter(|r| r.broken > 0 || r.answered < r.sent / 2).collect();
     assert!(stuck.is_empty(), "{stuck:#?}");
 }
 
