@@ -93,9 +93,9 @@ fn the_table_has_the_ratio_and_the_peer() {
     assert!(output.status.success());
     let table = String::from_utf8(output.stdout).unwrap();
     let row = table.lines().find(|line| line.starts_with("pod_to_pod_ns ")).unwrap();
-    assert!(row.ends_with("867 Cilium"), "{row}");
+    assert!(row.ends_with("867 Cilium, 110 goal"), "{row}");
     let row = table.lines().find(|line| line.starts_with("xdp_ipip_request_ns ")).unwrap();
-    assert!(row.ends_with("365 Cilium, 119 Katran"), "{row}");
+    assert!(row.ends_with("365 Cilium, 119 Katran, 110 goal"), "{row}");
 }
 
 #[test]
