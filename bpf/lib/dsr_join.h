@@ -52,9 +52,7 @@ static __always_inline const struct flow *dsr_join_reply(struct scratch *scratch
 	};
 	reply = flow_find(&scratch->reverse_key, now);
 	if (!reply || !dsr_ends_here(reply) || flow_closing(reply) ||
-	    !addr_equal(&reply->saddr, &packet->key.daddr) ||
-	    !addr_equal(&reply->daddr, &packet->key.saddr) || reply->sport != packet->key.dport ||
-	    reply->dport != packet->key.sport)
+	    !flow_answers(&packet->key, reply))
 		return NULL;
 	return reply;
 }

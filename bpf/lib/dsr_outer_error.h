@@ -97,8 +97,7 @@ __noinline int dsr_outer_error(struct __sk_buff *skb, bool v6)
 		return 0;
 	/* Only what this node has sent there: anybody may send errors. */
 	flow = flow_find(&scratch->packet.key, clock_ticks());
-	if (!flow || (flow->flags & (FLOW_DSR | FLOW_REPLY)) != FLOW_DSR ||
-	    !addr_equal(&flow->daddr, &to))
+	if (!flow || !flow_is_dispatched(flow) || !addr_equal(&flow->daddr, &to))
 		return 0;
 	scratch->packet.service = flow->service;
 	scratch->packet.l4_off = ETH_HLEN + outer;

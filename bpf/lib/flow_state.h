@@ -24,6 +24,12 @@ static __always_inline __u8 flow_tcp_bits(const struct packet *packet)
 	return bits;
 }
 
+/* Whether packets of @flow go to a backend's node that answers by itself. */
+static __always_inline bool flow_is_dispatched(const struct flow *flow)
+{
+	return (flow->flags & (FLOW_DSR | FLOW_REPLY)) == FLOW_DSR;
+}
+
 /* Both sides have said FIN, or one said RST; of FLOW_DSR only one side is heard. */
 static __always_inline bool flow_closing(const struct flow *flow)
 {

@@ -54,6 +54,14 @@ static __always_inline __u32 flow_connection(const struct addr *vip, __be16 port
 	return mix >> 32;
 }
 
+/* Whether @partner's packets leave as answers to what was sent as @key. */
+static __always_inline bool flow_answers(const struct flow_key *key, const struct flow *partner)
+{
+	return addr_equal(&partner->saddr, &key->daddr) &&
+	       addr_equal(&partner->daddr, &key->saddr) && partner->sport == key->dport &&
+	       partner->dport == key->sport;
+}
+
 /* Whether @partner turns the answers to packets of @flow, @key's, into what @key expects. */
 static __always_inline bool flow_pairs(const struct flow_key *key, const struct flow *flow,
 				       const struct flow *partner)
@@ -64,9 +72,7 @@ static __always_inline bool flow_pairs(const struct flow_key *key, const struct 
 			       flow->target;
 	if ((partner->flags & FLOW_DSR_END) && key->zone != ZONE_OVERLAY)
 		return partner->partner_zone == key->zone;
-	return addr_equal(&partner->saddr, &key->daddr) &&
-	       addr_equal(&partner->daddr, &key->saddr) && partner->sport == key->dport &&
-	       partner->dport == key->sport;
+	return flow_answers(key, partner);
 }
 
 /* The live entry under @key, or NULL. */

@@ -43,11 +43,10 @@ static __always_inline bool translate_permitted(const struct __sk_buff *skb,
 	return true;
 }
 
-/* Whether packets of @flow go to a backend's node that answers by itself. */
+/* Whether a packet of @flow is dispatched here. */
 static __always_inline bool translate_dispatches(const struct flow *flow)
 {
-	return FROM_WIRE && CONFIG.dsr_dispatch &&
-	       (flow->flags & (FLOW_DSR | FLOW_REPLY)) == FLOW_DSR;
+	return FROM_WIRE && CONFIG.dsr_dispatch && flow_is_dispatched(flow);
 }
 
 /* What a sender is told that exceeds @flow's MTU: once, with what dispatching adds. */

@@ -18,7 +18,7 @@ static __always_inline __u32 xdp_outer_size(const bool v6)
 /* Bytes by which dispatching makes the next packet of @flow longer. */
 static __always_inline __u32 xdp_growth(const struct flow *flow, __u8 proto, const bool v6)
 {
-	if (!CONFIG.dsr_dispatch || (flow->flags & (FLOW_DSR | FLOW_REPLY)) != FLOW_DSR)
+	if (!CONFIG.dsr_dispatch || !flow_is_dispatched(flow))
 		return 0;
 	if (CONFIG.dsr_dispatch == DSR_IPIP)
 		return xdp_outer_size(v6);

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Direct server return between real sockets.
 
-use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 
 use culvert::abi::DsrDispatch;
 
 use super::dsr_wires::Wires;
-use super::wire::{WAIT, at, pattern};
+use super::wire::{WAIT, at, echo};
 use crate::support::interrupt::uninterrupted;
 use crate::support::node::{FAMILIES, Family};
 use crate::support::objects::{TCP, UDP};
@@ -15,7 +14,6 @@ use crate::support::objects::{TCP, UDP};
 impl Wires {
     fn tcp(&self, family: Family) {
         const LENGTH: usize = 1 << 20;
-        let content = pattern(LENGTH);
         let _service = self.serve(family, TCP);
         let listener = self.pod.run(|| TcpListener::bind(at(family, family.pod, 8080)).unwrap());
         let front = at(family, family.vip, 80);
@@ -28,17 +26,7 @@ impl Wires {
             stream.set_write_timeout(WAIT).unwrap();
         }
         for round in 0..2 {
-            std::thread::scope(|scope| {
-                scope.spawn(|| {
-                    let mut all = vec![0; LENGTH];
-                    server.read_exact(&mut all).unwrap();
-                    server.write_all(&all).unwrap();
-                });
-                stream.write_all(&content).unwrap();
-                let mut back = vec![0; LENGTH];
-                stream.read_exact(&mut back).unwrap();
-                assert!(back == content, "the content was changed");
-            });
+            echo(&mut stream, &mut server, LENGTH);
             if round == 0 && self.direct {
                 self.forget();
             }

@@ -155,9 +155,24 @@ fn what_a_sender_left_to_its_device_is_finished_behind_the_node() {
     }
 }
 
+/// Sends so many bytes to `server`, and gets them back.
+pub(super) fn echo(client: &mut TcpStream, server: &mut TcpStream, length: usize) {
+    let content = pattern(length);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut all = vec![0; length];
+            server.read_exact(&mut all).unwrap();
+            server.write_all(&all).unwrap();
+        });
+        client.write_all(&content).unwrap();
+        let mut back = vec![0; length];
+        client.read_exact(&mut back).unwrap();
+        assert!(back == content, "the content was changed: {client:?}");
+    });
+}
+
 /// So many bytes through the NodePort to `backend`, and back.
 pub(super) fn transfer(wires: &Wires, family: Family, backend: &str, length: usize) {
-    let content = pattern(length);
     let to = at(family, backend, 8080);
     let _service = wires.objects.serve(node_port(family, TCP), &[&to.to_string()]);
     let listener = wires.home(family, backend).run(|| TcpListener::bind(to).unwrap());
@@ -165,19 +180,8 @@ pub(super) fn transfer(wires: &Wires, family: Family, backend: &str, length: usi
     let mut stream =
         wires.outside.run(|| TcpStream::connect_timeout(&front, WAIT.unwrap()).unwrap());
     stream.set_read_timeout(WAIT).unwrap();
-    std::thread::scope(|scope| {
-        // Echoes everything.
-        scope.spawn(|| {
-            let (mut stream, _) = listener.accept().unwrap();
-            let mut all = vec![0; length];
-            stream.read_exact(&mut all).unwrap();
-            stream.write_all(&all).unwrap();
-        });
-        stream.write_all(&content).unwrap();
-        let mut back = vec![0; length];
-        stream.read_exact(&mut back).unwrap();
-        assert!(back == content, "{backend}: the content was changed");
-    });
+    let (mut server, _) = listener.accept().unwrap();
+    echo(&mut stream, &mut server, length);
 }
 
 #[test]

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! bpf_xdp attached, between real sockets: a client, the node with two uplinks, and a backend.
 
-use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -11,7 +10,7 @@ use culvert::datapath::XdpMode;
 use nix::net::if_::if_nametoindex;
 
 use super::host::{NODE_PORT, node_port};
-use super::wire::{at, mac};
+use super::wire::{at, echo, mac};
 use crate::support::interrupt::uninterrupted;
 use crate::support::netns::NetNs;
 use crate::support::node::{FAMILIES, Family, ip};
@@ -153,30 +152,15 @@ pub(super) fn without_checksum_offload(ns: &NetNs, device: &str) {
     assert!(status.success(), "ethtool -K {device} tx off: {status}");
 }
 
-fn pattern(length: usize) -> Vec<u8> {
-    (0..length as u32).map(|i| (i ^ i >> 8 ^ i >> 16) as u8).collect()
-}
-
 /// Sends so many bytes to the backend and gets them back; returns how many frames the driver finished.
 fn transfer(wires: &Wires, family: Family, length: usize) -> u64 {
-    let content = pattern(length);
     let to = at(family, family.remote, 8080);
     let _service = wires.objects.serve(node_port(family, TCP), &[&to.to_string()]);
     let listener = wires.home().run(|| TcpListener::bind(to).unwrap());
     let before = wires.finished();
     let mut stream = wires.client.run(|| connect(at(family, family.node, NODE_PORT)));
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let (mut stream, _) = listener.accept().unwrap();
-            let mut all = vec![0; length];
-            stream.read_exact(&mut all).unwrap();
-            stream.write_all(&all).unwrap();
-        });
-        stream.write_all(&content).unwrap();
-        let mut back = vec![0; length];
-        stream.read_exact(&mut back).unwrap();
-        assert!(back == content, "the content was changed");
-    });
+    let (mut server, _) = listener.accept().unwrap();
+    echo(&mut stream, &mut server, length);
     wires.finished() - before
 }
 
