@@ -28,15 +28,16 @@ impl Api {
         Self { server, runtime, holds: Objects::new() }
     }
 
-    /// Creates, replaces and deletes what differs from `objects`.
+    /// Deletes, creates and replaces what differs from `objects`, in the order of their names: a watch
+    /// tells of the last one when it has told of everything.
     pub fn hold(&mut self, objects: &Objects) {
+        for (resource, name) in self.holds.keys().filter(|key| !objects.contains_key(key)) {
+            self.server.delete(*resource, "lab", name);
+        }
         for (key, object) in objects {
             if self.holds.get(key) != Some(object) {
                 self.server.set(object.clone());
             }
-        }
-        for (resource, name) in self.holds.keys().filter(|key| !objects.contains_key(key)) {
-            self.server.delete(*resource, "lab", name);
         }
         self.holds = objects.clone();
     }

@@ -30,12 +30,14 @@ fn whatever_happens_what_must_answer_answers_and_the_maps_are_as_if_fresh() {
     let mut world = World::raise(Random::new(seed), length);
     let mut steady = world.steady_talks();
     let started = Instant::now();
-    let mut steps = 0;
+    let (mut steps, mut told) = (0, 0);
     while started.elapsed() < length {
         steps += 1;
         let what = world.step();
         println!("{:6.1} s: step {steps}: {what}", started.elapsed().as_secs_f32());
-        assert!(world.failures.is_empty(), "seed {seed}, step {steps}: {what}\n{}", world.said());
+        world.lost[told..].iter().for_each(|lost| println!("lost: {lost}"));
+        told = world.lost.len();
+        assert!(world.failures.is_empty(), "{}seed {seed}, step {steps}: {what}", world.said());
     }
     println!("{steps} steps, {} visits in {:?}", world.asked, started.elapsed());
     // Nobody promises a datagram, but one in ten thousand is all that may go.

@@ -150,6 +150,15 @@ pub fn node_port(number: usize, port: usize) -> u16 {
     30500 + (number * 4 + port) as u16
 }
 
+/// Whether one of the tables' lines is about a frontend of this service.
+pub fn is_frontend_of(number: usize, line: &str) -> bool {
+    let ips = [false, true]
+        .into_iter()
+        .flat_map(|v6| [cluster_ip(number, v6), balancer_ip(number, v6), external_ip(number, v6)]);
+    ips.map(|ip| format!("{ip}:")).any(|start| line.starts_with(&start))
+        || (0..PORTS.len()).any(|port| line.contains(&format!(":{}/", node_port(number, port))))
+}
+
 fn ip(text: String) -> IpAddr {
     text.parse().unwrap()
 }

@@ -33,7 +33,7 @@ pub struct Visit {
     pub who: Who,
     pub to: SocketAddr,
     pub protocol: &'static str,
-    service: usize,
+    pub service: usize,
     port: usize,
     frontend: Frontend,
 }

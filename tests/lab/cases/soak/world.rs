@@ -22,11 +22,12 @@ mod check;
 mod fresh;
 mod scenery;
 
-use scenery::{add, mark, restart, steady};
+use check::Failure;
+use scenery::{MARKS, add, mark, restart, steady};
 
 const PODS_A_NODE: usize = 3;
-/// Changes in a row that nobody waits for. Fewer than there are marks, so that none is taken for
-/// another.
+/// Changes in a row that nobody waits for. Fewer than there are addresses for marks, so that none is
+/// taken for another.
 const RUSH: usize = 50;
 /// Time between two changes of an outage that lasts.
 const PACE: Duration = Duration::from_secs(5);
@@ -50,7 +51,7 @@ pub struct World {
     /// How long an API server may be away, in [`PACE`]s.
     outage_max: usize,
     pub asked: usize,
-    pub failures: Vec<String>,
+    pub failures: Vec<Failure>,
     /// Datagrams without an answer, where the next one had it.
     pub lost: Vec<String>,
 }
@@ -251,19 +252,14 @@ impl World {
         let mut objects = cluster::objects(&self.services, &self.pods);
         objects.extend(self.constant.clone());
         add(&mut objects, &mark(self.marks), &[self.marked()]);
-        // The one before stays as it was, so that this one's slice is known to be news.
-        add(&mut objects, &mark(self.marks - 1), &[self.marked_at(self.marks - 1)]);
         for node in nodes {
             self.apis[*node].hold(&objects);
         }
     }
 
+    /// Another pod than that of the last mark that had this address.
     fn marked(&self) -> &Pod {
-        self.marked_at(self.marks)
-    }
-
-    fn marked_at(&self, mark: usize) -> &Pod {
-        [&self.stage.web, &self.stage.far][mark / 2 % 2]
+        [&self.stage.web, &self.stage.far][self.marks / MARKS % 2]
     }
 
     /// Waits until the agents of `nodes` serve the newest mark.

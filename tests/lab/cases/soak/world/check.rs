@@ -43,7 +43,7 @@ impl World {
         });
         for each in found {
             match each {
-                Wrong::Visit(what) => self.failures.push(what),
+                Wrong::Visit(failure) => self.failures.push(failure),
                 Wrong::Lost(what) => self.lost.push(what),
             }
         }
@@ -59,14 +59,20 @@ impl World {
                 })
                 .collect();
             if met != names {
-                self.failures.push(format!("{visit:?} met {met:?}, not {names:?}"));
+                let what = format!("{visit:?} met {met:?}, not {names:?}");
+                self.failures.push(Failure { service: visit.service, what });
             }
         }
     }
 }
 
+pub struct Failure {
+    pub(super) service: usize,
+    pub(super) what: String,
+}
+
 enum Wrong {
-    Visit(String),
+    Visit(Failure),
     /// One datagram or its answer: the next one was answered as it should be.
     Lost(String),
 }
@@ -90,7 +96,7 @@ fn ask(asker: &mut Asker, who: Who, chosen: &[(Visit, Expected)]) -> Vec<Wrong> 
             let silent = matches!(&outcome, Outcome::Error { error } if error == "timeout");
             match silent && visit.protocol == "udp" && expected.is_met_by(&again) {
                 true => Wrong::Lost(what),
-                false => Wrong::Visit(what),
+                false => Wrong::Visit(Failure { service: visit.service, what }),
             }
         })
         .collect()

@@ -1,26 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the maps say, beside those of an agent that starts from nothing.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use nix::sys::signal::Signal;
 
 use super::World;
-use super::scenery::{mark_ips, restart};
+use super::scenery::{MARKS, mark_ips, restart};
+use crate::cases::soak::cluster::is_frontend_of;
 use crate::cases::soak::tables::{self, Meaning};
 use crate::cases::stage::{eventually, until};
 
 impl World {
-    /// The failures, and what each node should know.
+    /// The failures, behind what the nodes should know of these services and what their maps say.
     pub fn said(&self) -> String {
-        let mut text = self.failures.join("\n");
+        let mut text = String::new();
+        let concerned: BTreeSet<usize> = self.failures.iter().map(|f| f.service).collect();
         for (node, services) in (1..).zip(&self.known) {
-            for line in tables::read(&self.stage.bpf_root(node)).0 {
-                write!(text, "\nn{node}: {line}").unwrap();
+            let (meaning, _) = tables::read(&self.stage.bpf_root(node));
+            for number in &concerned {
+                writeln!(text, "n{node} s{number}: {:?}", services[*number]).unwrap();
+                for line in meaning.iter().filter(|line| is_frontend_of(*number, line)) {
+                    writeln!(text, "n{node}: {line}").unwrap();
+                }
             }
-            for (number, service) in services.iter().enumerate() {
-                write!(text, "\nn{node} s{number}: {service:?}").unwrap();
-            }
+        }
+        for failure in &self.failures {
+            writeln!(text, "{}", failure.what).unwrap();
         }
         text
     }
@@ -56,7 +63,7 @@ impl World {
 
     /// What the maps say, but for the marks, which are others by then.
     fn meaning(&self, node: usize) -> Meaning {
-        let marks: Vec<String> = (0..100).flat_map(mark_ips).collect();
+        let marks: Vec<String> = (0..MARKS).flat_map(mark_ips).collect();
         let is_mark = |line: &String| marks.iter().any(|ip| line.contains(ip));
         let (meaning, _) = tables::read(&self.stage.bpf_root(node + 1));
         meaning.into_iter().filter(|line| !is_mark(line)).collect()

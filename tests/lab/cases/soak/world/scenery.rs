@@ -11,8 +11,8 @@ use crate::lab::node::Node;
 use crate::lab::pod::Pod;
 use crate::support::apiserver::Resource;
 
-/// Sorts behind all others, so that it is planned last of a batch.
-const MARKS: [&str; 2] = ["zz-mark-a", "zz-mark-b"];
+/// Addresses that marks take in turn.
+pub(super) const MARKS: usize = 100;
 
 pub(super) fn steady() -> manifest::Service {
     manifest::Service {
@@ -25,17 +25,26 @@ pub(super) fn steady() -> manifest::Service {
     }
 }
 
+/// A service that was never there before, so that who answers at its address says that the agent has
+/// heard all of this Service and of its slices. It sorts behind all others: a watch tells of it last,
+/// and it is planned last of a batch.
 pub(super) fn mark(number: usize) -> manifest::Service {
     manifest::Service {
-        name: MARKS[number % 2],
-        number: 150 + (number % 100) as u8,
+        // A few bytes each, until the test ends.
+        name: format!("zz-mark-{number:06}").leak(),
+        number: mark_address(number),
         ..manifest::Service::default()
     }
 }
 
+fn mark_address(number: usize) -> u8 {
+    (150 + number % MARKS) as u8
+}
+
 /// How its frontends begin in the tables' words.
 pub(super) fn mark_ips(number: usize) -> [String; 2] {
-    [false, true].map(|v6| mark(number).cluster_ip(v6).to_string())
+    let mark = manifest::Service::plain("", mark_address(number));
+    [false, true].map(|v6| mark.cluster_ip(v6).to_string())
 }
 
 pub(super) fn add(objects: &mut Objects, service: &manifest::Service, backends: &[&Pod]) {
