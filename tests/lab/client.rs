@@ -76,8 +76,14 @@ pub struct Asker {
 
 impl Asker {
     pub fn start(program: &Path, from: &Place) -> Self {
+        Self::start_at(33000, program, from)
+    }
+
+    /// Datagrams leave from ports from there on, and after 59999 from 33000.
+    pub fn start_at(first_port: u16, program: &Path, from: &Place) -> Self {
         let mut command = from.command(program);
-        command.arg("ask-many").stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.arg("ask-many").arg(first_port.to_string());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = from.spawn(&mut command).unwrap();
         let stdin = child.stdin.take().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());

@@ -30,19 +30,14 @@ fn whatever_happens_what_must_answer_answers_and_the_maps_are_as_if_fresh() {
     let mut world = World::raise(Random::new(seed), length);
     let mut steady = world.steady_talks();
     let started = Instant::now();
-    let (mut steps, mut told) = (0, 0);
+    let mut steps = 0;
     while started.elapsed() < length {
         steps += 1;
         let what = world.step();
         println!("{:6.1} s: step {steps}: {what}", started.elapsed().as_secs_f32());
-        world.lost[told..].iter().for_each(|lost| println!("lost: {lost}"));
-        told = world.lost.len();
         assert!(world.failures.is_empty(), "{}seed {seed}, step {steps}: {what}", world.said());
     }
     println!("{steps} steps, {} visits in {:?}", world.asked, started.elapsed());
-    // Nobody promises a datagram, but one in ten thousand is all that may go.
-    let lost = &world.lost;
-    assert!(lost.len() <= 1 + world.asked / 10_000, "seed {seed}:\n{}", lost.join("\n"));
     let flaws: Vec<_> = steady.drain(..).filter_map(|talk| talk.finish().flaw()).collect();
     assert!(flaws.is_empty(), "seed {seed}: nobody touched these:\n{}", flaws.join("\n"));
     let differences = world.differences_from_fresh();

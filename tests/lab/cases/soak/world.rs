@@ -31,6 +31,9 @@ const PODS_A_NODE: usize = 3;
 const RUSH: usize = 50;
 /// Time between two changes of an outage that lasts.
 const PACE: Duration = Duration::from_secs(5);
+/// Between the ports of two askers, so that what a node sends for others from its address and what
+/// its own asker sends do not meet at a pod: of datagrams nobody could tell them apart.
+const ASKER_PORTS: usize = 5400;
 /// For an answer that must not come.
 const IMPATIENCE: Duration = Duration::from_millis(300);
 
@@ -52,8 +55,6 @@ pub struct World {
     outage_max: usize,
     pub asked: usize,
     pub failures: Vec<Failure>,
-    /// Datagrams without an answer, where the next one had it.
-    pub lost: Vec<String>,
 }
 
 impl World {
@@ -91,14 +92,18 @@ impl World {
             Who::Outside => &stage.lab.outside,
         };
         let all = [Who::Pod(1), Who::Pod(2), Who::Node(1), Who::Node(2), Who::Outside];
-        let askers = all.map(|who| (who, Asker::start(stage.program(), place(who)))).into();
+        let mut ports = (33000..).step_by(ASKER_PORTS);
+        let askers = all.map(|who| {
+            let first = ports.next().unwrap();
+            (who, Asker::start_at(first, stage.program(), place(who)))
+        });
         let none = vec![Service::default(); SERVICES];
         Self {
             apis,
             names: pods.iter().map(|pod| pod.name.clone()).collect(),
             node_of: (0..pods.len()).map(|pod| 1 + pod / PODS_A_NODE).collect(),
             pods,
-            askers,
+            askers: askers.into(),
             visits: visits(),
             random,
             known: [none.clone(), none.clone()],
@@ -108,7 +113,6 @@ impl World {
             outage_max: (length.as_secs() / 10 / PACE.as_secs()) as usize,
             asked: 0,
             failures: Vec::new(),
-            lost: Vec::new(),
             stage,
         }
     }
