@@ -21,14 +21,16 @@ static __always_inline __u32 scratch_input(void)
 
 #include "lib/xdp_open.h"
 
-static __always_inline int enter_driver(struct xdp_md *ctx, struct packet *packet, __u32 l3_off,
-					const bool v6)
+/* Leaves in @ip_len how long the IP packet says that it is. */
+static __always_inline int enter_driver(struct xdp_md *ctx, struct packet *packet, __u32 *ip_len,
+					__u32 l3_off, const bool v6)
 {
 	__u32 len;
 	int action;
 
 	if (!xdp_parse(ctx, packet, &len, l3_off, v6))
 		return XDP_PASS;
+	*ip_len = len;
 	action = xdp_forward(ctx, packet, len, v6);
 	if (action != VERDICT_NONE)
 		return action;
@@ -37,11 +39,23 @@ static __always_inline int enter_driver(struct xdp_md *ctx, struct packet *packe
 	return xdp_open(ctx, packet, len);
 }
 
+/* The bytes of a frame whose IP packet has @ip_len. A large one may lie in several buffers. */
+static __always_inline __u32 frame_length(struct xdp_md *ctx, __u32 ip_len)
+{
+	const __u32 first = xdp_data_end(ctx) - xdp_data(ctx);
+
+	if (ip_len + ETH_HLEN <= first ||
+	    !bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_xdp_get_buff_len))
+		return first;
+	return bpf_xdp_get_buff_len(ctx);
+}
+
 /* Counts what was decided, and tells it where that is traced. */
-static __always_inline int finish(struct xdp_md *ctx, const struct packet *packet, int action)
+static __always_inline int finish(struct xdp_md *ctx, const struct packet *packet, __u32 ip_len,
+				  int action)
 {
 	const enum outcome outcome = action == XDP_PASS ? OUTCOME_STACK : OUTCOME_FORWARDED;
-	const __u32 length = xdp_data_end(ctx) - xdp_data(ctx);
+	const __u32 length = frame_length(ctx, ip_len);
 	const struct settings *settings = settings_get();
 
 	outcome_count(outcome, HOOK_XDP, length);
@@ -55,7 +69,7 @@ int xdp_entry(struct xdp_md *ctx)
 {
 	struct packet packet = {.key.zone = ZONE_WIRE, .input = ctx->ingress_ifindex};
 	const struct ethhdr *eth = xdp_data(ctx);
-	__u32 l3_off = ETH_HLEN;
+	__u32 l3_off = ETH_HLEN, ip_len = 0;
 	int action = XDP_PASS;
 	__be16 proto;
 
@@ -65,10 +79,10 @@ int xdp_entry(struct xdp_md *ctx)
 	if (xdp_is_tag(proto))
 		proto = xdp_untag(ctx, &packet, &l3_off);
 	if (proto == bpf_htons(ETH_P_IP))
-		action = enter_driver(ctx, &packet, l3_off, false);
+		action = enter_driver(ctx, &packet, &ip_len, l3_off, false);
 	else if (proto == bpf_htons(ETH_P_IPV6))
-		action = enter_driver(ctx, &packet, l3_off, true);
-	return finish(ctx, &packet, action);
+		action = enter_driver(ctx, &packet, &ip_len, l3_off, true);
+	return finish(ctx, &packet, ip_len, action);
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use culvert::abi::{Hook, OWNED_NODEPORT, Outcome, Settings, Uplink, XdpDevice};
+use culvert::abi::{Counter, Hook, OWNED_NODEPORT, Outcome, Settings, Uplink, XdpDevice};
 use culvert::datapath::XdpMode;
 use nix::net::if_::if_nametoindex;
 
@@ -123,11 +123,18 @@ impl Wires {
 
 /// Packets that the driver hook has sent on.
 pub(super) fn finished(objects: &Objects) -> u64 {
+    sent_on(objects).packets
+}
+
+fn sent_on(objects: &Objects) -> Counter {
     let counters = objects.maps().counters().unwrap();
     let ours = counters
-        .iter()
+        .into_iter()
         .filter(|(outcome, on, _)| (*outcome, *on) == (Outcome::Forwarded, Hook::Xdp));
-    ours.map(|(.., counter)| counter.packets).sum()
+    ours.fold(Counter::default(), |sum, (.., counter)| Counter {
+        packets: sum.packets + counter.packets,
+        bytes: sum.bytes + counter.bytes,
+    })
 }
 
 /// Lets a device receive what another's driver hook sends: attaches one that serves nothing.
@@ -179,10 +186,14 @@ fn transfers_are_finished_in_the_driver_both_ways() {
 /// What does not fit into one buffer lies in several, of which the program sees the first alone.
 #[test]
 fn large_frames_are_finished_in_the_driver_too() {
+    const LENGTH: usize = 4 << 20;
     for two in [false, true] {
         let wires = Wires::with_mtu(two, 9000);
         for family in FAMILIES {
-            let finished = transfer(&wires, family, 4 << 20);
+            let before = sent_on(&wires.objects).bytes;
+            let finished = transfer(&wires, family, LENGTH);
+            let bytes = sent_on(&wires.objects).bytes - before;
+            assert!(bytes > 2 * LENGTH as u64, "{bytes} bytes: {two} {family:?}");
             // Some 470 a way if they are large, and with the acknowledgements fewer than small ones.
             assert!((930..2900).contains(&finished), "{finished} frames: {two} {family:?}");
         }
