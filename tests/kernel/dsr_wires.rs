@@ -14,7 +14,7 @@ use ipnet::IpNet;
 use nix::net::if_::if_nametoindex;
 
 use super::wire::mac;
-use super::xdp_wire::{pass_all, without_checksum_offload};
+use super::xdp_wire::{finished, pass_all, without_checksum_offload};
 use crate::support::dsr::KEY;
 use crate::support::netns::NetNs;
 use crate::support::node::{FAMILIES, Family, V4, V6, endpoint, ip};
@@ -221,17 +221,11 @@ impl Wires {
     }
 
     pub(super) fn driver_finished(&self) -> u64 {
-        counted(&self.lb_objects, Outcome::Forwarded, Hook::Xdp)
+        finished(&self.lb_objects)
     }
 
     /// Packets that came to the pod through the Geneve device.
     pub(super) fn end_took(&self) -> u64 {
-        counted(&self.end_objects, Outcome::Local, Hook::FromOverlay)
+        self.end_objects.counted(Outcome::Local, Hook::FromOverlay).packets
     }
-}
-
-fn counted(objects: &Objects, outcome: Outcome, hook: Hook) -> u64 {
-    let counters = objects.maps().counters().unwrap();
-    let matching = counters.iter().filter(|(this, on, _)| (*this, *on) == (outcome, hook));
-    matching.map(|(.., counter)| counter.packets).sum()
 }

@@ -127,14 +127,7 @@ pub(super) fn finished(objects: &Objects) -> u64 {
 }
 
 fn sent_on(objects: &Objects) -> Counter {
-    let counters = objects.maps().counters().unwrap();
-    let ours = counters
-        .into_iter()
-        .filter(|(outcome, on, _)| (*outcome, *on) == (Outcome::Forwarded, Hook::Xdp));
-    ours.fold(Counter::default(), |sum, (.., counter)| Counter {
-        packets: sum.packets + counter.packets,
-        bytes: sum.bytes + counter.bytes,
-    })
+    objects.counted(Outcome::Forwarded, Hook::Xdp)
 }
 
 /// Lets a device receive what another's driver hook sends: attaches one that serves nothing.

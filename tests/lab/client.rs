@@ -76,13 +76,13 @@ pub struct Asker {
 
 impl Asker {
     pub fn start(program: &Path, from: &Place) -> Self {
-        Self::start_at(33000, program, from)
+        Self::start_behind(0, program, from)
     }
 
-    /// Datagrams leave from ports from there on, and after 59999 from 33000.
-    pub fn start_at(first_port: u16, program: &Path, from: &Place) -> Self {
+    /// So many source ports of datagrams are used after all others.
+    pub fn start_behind(ports: u16, program: &Path, from: &Place) -> Self {
         let mut command = from.command(program);
-        command.arg("ask-many").arg(first_port.to_string());
+        command.arg("ask-many").arg(ports.to_string());
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = from.spawn(&mut command).unwrap();
         let stdin = child.stdin.take().unwrap();

@@ -25,7 +25,7 @@ pub fn run(args: &[String]) -> Result<bool> {
             let outcome = ask::once(protocol, to.parse()?, from_port.parse()?, ask::TIMEOUT);
             println!("{}", outcome_json(outcome));
         }
-        ["ask-many", first_port] => ask_many::ask_many(first_port.parse()?)?,
+        ["ask-many", skipped] => ask_many::ask_many(skipped.parse()?)?,
         ["flood", to] => flood::flood(to.parse()?)?,
         ["talk", protocol, to] => ask::talk(protocol, to.parse()?)?,
         _ => return Ok(false),

@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use culvert::abi::{
-    self, Addr, Backend, BackendKey, GoneTarget, Owned, SERVICE_HAS_ENDPOINTS, Service, ServiceKey,
-    ServiceKind, SlotRange, TargetState, TargetStatus, VIP_CLUSTER_IP, VIP_EXTERNAL, Vip,
+    self, Addr, Backend, BackendKey, Counter, GoneTarget, Hook, Outcome, Owned,
+    SERVICE_HAS_ENDPOINTS, Service, ServiceKey, ServiceKind, SlotRange, TargetState, TargetStatus,
+    VIP_CLUSTER_IP, VIP_EXTERNAL, Vip,
 };
 use culvert::datapath::{Datapath, Maps, Options};
 use libbpf_rs::ProgramMut;
@@ -106,6 +107,13 @@ impl Objects {
 
     pub fn maps(&self) -> &Arc<Maps> {
         self.datapath.maps()
+    }
+
+    /// What has become this on that hook so far.
+    pub fn counted(&self, outcome: Outcome, hook: Hook) -> Counter {
+        let counters = self.maps().counters().unwrap();
+        let found = counters.into_iter().find(|(this, on, _)| (*this, *on) == (outcome, hook));
+        found.map_or_else(Counter::default, |(.., counter)| counter)
     }
 
     /// Makes what is loaded from now on meet a map of its own, as after an upgrade.

@@ -17,9 +17,9 @@ use super::{ask, outcome_json};
 const PORTS: std::ops::Range<u16> = 33000..60000;
 
 /// Each line of standard input is `NUMBER PROTOCOL ADDRESS TIMEOUT_MS`; each answer is one line
-/// `NUMBER JSON`, in any order. The first datagram leaves from `first_port`.
-pub(super) fn ask_many(first_port: u16) -> Result<()> {
-    let next_port = Arc::new(AtomicU16::new(first_port));
+/// `NUMBER JSON`, in any order. The first `skipped` ports come last.
+pub(super) fn ask_many(skipped: u16) -> Result<()> {
+    let next_port = Arc::new(AtomicU16::new(PORTS.start + skipped));
     for line in io::stdin().lines() {
         let line = line?;
         let mut words = line.split(' ');

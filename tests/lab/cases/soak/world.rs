@@ -92,10 +92,10 @@ impl World {
             Who::Outside => &stage.lab.outside,
         };
         let all = [Who::Pod(1), Who::Pod(2), Who::Node(1), Who::Node(2), Who::Outside];
-        let mut ports = (33000..).step_by(ASKER_PORTS);
+        let mut ports = (0..).step_by(ASKER_PORTS);
         let askers = all.map(|who| {
-            let first = ports.next().unwrap();
-            (who, Asker::start_at(first, stage.program(), place(who)))
+            let before = ports.next().unwrap();
+            (who, Asker::start_behind(before, stage.program(), place(who)))
         });
         let none = vec![Service::default(); SERVICES];
         Self {
