@@ -12,15 +12,17 @@
 /* A packet from the wire: flow, then a pod of this node, then a service, then the stack. */
 static __always_inline int enter_node(struct __sk_buff *skb, struct packet *packet, const bool v6)
 {
+	const __u32 now = clock_ticks();
 	const struct endpoint *endpoint;
+	struct flow *flow = NULL;
 	enum parsed parsed;
 	bool taken = false;
 	int done;
 
 	if (CONFIG.dsr_dispatch) {
-		done = dsr_unwrap(skb, packet, v6);
+		done = dsr_unwrap(skb, packet, &flow, now, v6);
 		if (done == VERDICT_NONE)
-			done = dsr_accept(skb, packet, v6);
+			done = dsr_accept(skb, packet, &flow, now, v6);
 		taken = done == DSR_TAKEN;
 		if (done != VERDICT_NONE && !taken)
 			return done;
@@ -29,7 +31,9 @@ static __always_inline int enter_node(struct __sk_buff *skb, struct packet *pack
 	if (parsed == PARSED_SHORT)
 		return verdict_drop(DROP_MALFORMED);
 	if (parsed == PARSED_L4) {
-		done = translate(skb, packet, clock_ticks(), v6);
+		if (!flow)
+			flow = flow_find(&packet->key, now);
+		done = translate_by(skb, packet, flow, now, v6);
 		if (done != VERDICT_NONE)
 			return done;
 		/* Without a flow, none may be chosen here. */

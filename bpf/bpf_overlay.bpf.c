@@ -11,19 +11,23 @@
 static __always_inline int enter_tunnelled(struct __sk_buff *skb, struct packet *packet,
 					   const bool v6)
 {
+	const __u32 now = clock_ticks();
+	struct flow *flow = NULL;
 	int done, why;
 
 	if (packet_parse(skb, packet, v6) != PARSED_L4 || !scratch_put(packet))
 		return verdict_drop(DROP_DSR_MALFORMED);
 	why = dsr_tunnel(skb);
 	if (!why)
-		why = dsr_unmark(skb);
+		why = dsr_unmark(skb, &flow, now);
 	if (why > 0)
 		return verdict_drop(why);
 	packet->key.zone = -why;
 	if (packet_parse(skb, packet, v6) != PARSED_L4)
 		return verdict_drop(DROP_DSR_MALFORMED);
-	done = translate(skb, packet, clock_ticks(), v6);
+	if (!flow)
+		flow = flow_find(&packet->key, now);
+	done = translate_by(skb, packet, flow, now, v6);
 	return done != VERDICT_NONE ? done : verdict_drop(DROP_FLOWS_FULL);
 }
 

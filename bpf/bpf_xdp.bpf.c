@@ -25,18 +25,16 @@ static __always_inline __u32 scratch_input(void)
 static __always_inline int enter_driver(struct xdp_md *ctx, struct packet *packet, __u32 *ip_len,
 					__u32 l3_off, const bool v6)
 {
-	__u32 len;
 	int action;
 
-	if (!xdp_parse(ctx, packet, &len, l3_off, v6))
+	if (!xdp_parse(ctx, packet, ip_len, l3_off, v6))
 		return XDP_PASS;
-	*ip_len = len;
-	action = xdp_forward(ctx, packet, len, v6);
+	action = xdp_forward(ctx, packet, *ip_len, v6);
 	if (action != VERDICT_NONE)
 		return action;
 	if (packet->tcp_flags & (TCP_FLAG_FIN | TCP_FLAG_RST))
 		return XDP_PASS;
-	return xdp_open(ctx, packet, len);
+	return xdp_open(ctx, packet, *ip_len);
 }
 
 /* The bytes of a frame whose IP packet has @ip_len. A large one may lie in several buffers. */

@@ -20,6 +20,7 @@ mod support {
     pub mod objects;
     pub mod packet;
     pub mod pins;
+    pub mod tunnelled;
 }
 
 #[path = "fuzz"]

@@ -16,6 +16,7 @@ mod support {
     pub mod packet;
     pub mod pins;
     pub mod sockets;
+    pub mod tunnelled;
     pub mod variant;
 }
 

@@ -236,9 +236,11 @@ static __always_inline bool dsr_may_carry(struct __sk_buff *skb, const bool v6)
 
 /*
  * Takes the option from a packet that has one for a backend of this node, and opens its flow.
- * Returns the verdict, VERDICT_NONE or DSR_TAKEN: the walk goes on with the packet as it is now.
+ * Returns the verdict, VERDICT_NONE or DSR_TAKEN: the walk goes on with the packet as it is now,
+ * and with @found where that is not NULL.
  */
-static __always_inline int dsr_accept(struct __sk_buff *skb, struct packet *packet, const bool v6)
+static __always_inline int dsr_accept(struct __sk_buff *skb, struct packet *packet,
+				      struct flow **found, __u32 now, const bool v6)
 {
 	int size, why;
 
@@ -260,7 +262,7 @@ static __always_inline int dsr_accept(struct __sk_buff *skb, struct packet *pack
 	if (dsr_strip(skb, v6, size))
 		return verdict_drop(DROP_REWRITE);
 	if (why == DSR_ASIDE) {
-		why = dsr_unmark(skb);
+		why = dsr_unmark(skb, found, now);
 		if (why > 0)
 			return verdict_drop(why);
 		packet->key.zone = -why;

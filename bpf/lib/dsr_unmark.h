@@ -22,60 +22,97 @@ static __always_inline bool dsr_belongs(const struct packet *packet, const struc
 }
 
 /*
- * Opens the flow of scratch->packet, which came from an LB node with scratch->mark, unless it is
- * open, and makes the packet what the client sent. Returns the drop reason, or the negative zone
- * where the packet goes on.
+ * The open flow of scratch->packet, which came from an LB node with scratch->mark, or NULL. Leaves
+ * in scratch->packet what the client sent, and in scratch->sent what the LB node did.
  */
-__noinline int dsr_unmark(struct __sk_buff *skb)
+static __always_inline struct flow *dsr_unmark_find(struct scratch *scratch, __u32 now)
+{
+	struct flow *flow;
+
+	scratch->sent = scratch->packet.key;
+	scratch->packet.key = dsr_original(&scratch->sent, &scratch->mark);
+	flow = flow_find(&scratch->packet.key, now);
+	return flow && dsr_belongs(&scratch->packet, flow, &scratch->sent) ? flow : NULL;
+}
+
+/*
+ * Opens the flow of scratch->packet, for which dsr_unmark_find() knows none. Returns the drop
+ * reason, or the negative zone where the packet goes on.
+ */
+__noinline int dsr_unmark_open(struct __sk_buff *skb)
 {
 	struct scratch *scratch = scratch_get();
+	const __u32 now = clock_ticks();
 	const struct endpoint *endpoint;
-	struct flow_key sent;
+	const struct flow_key *sent;
 	struct flow *flow;
-	__u8 zone = ZONE_OVERLAY;
-	int why;
 
 	if (!scratch)
 		return DROP_FLOWS_FULL;
-	sent = scratch->packet.key;
-	scratch->packet.key = dsr_original(&sent, &scratch->mark);
-	flow = flow_find(&scratch->packet.key, clock_ticks());
-	if (flow && !dsr_belongs(&scratch->packet, flow, &sent)) {
+	sent = &scratch->sent;
+	flow = flow_find(&scratch->packet.key, now);
+	if (flow)
 		flow_close(&scratch->packet.key, flow);
-		flow = NULL;
-	}
-	if (!flow && dsr_is_own(&scratch->packet, &scratch->packet.key, &sent.daddr, sent.dport,
-				clock_ticks())) {
-		zone = ZONE_WIRE;
-	} else if (!flow) {
-		endpoint = endpoint_lookup(&sent.daddr);
-		scratch->plan = (struct flow_plan){
-			.saddr = sent.saddr,
-			.daddr = sent.daddr,
-			.dport = sent.dport,
-			.service = dsr_service_id(&scratch->mark, sent.proto),
-			.reverse_zone = endpoint ? ZONE_POD : ZONE_HOST,
-			.reverse_input = endpoint ? endpoint->ifindex : 0,
-		};
-		__builtin_memset(&scratch->forward, 0, sizeof(scratch->forward));
-		scratch->forward.saddr = sent.saddr;
-		scratch->forward.daddr = sent.daddr;
-		if (route_find(skb, &scratch->forward))
-			return DROP_NO_ROUTE;
-		why = flow_open(skb);
-		if (why)
-			return why;
-	}
+	if (dsr_is_own(&scratch->packet, &scratch->packet.key, &sent->daddr, sent->dport, now))
+		return -ZONE_WIRE;
 
-	scratch->reverse.saddr = scratch->packet.key.saddr;
-	scratch->reverse.daddr = scratch->packet.key.daddr;
-	scratch->reverse.sport = scratch->packet.key.sport;
-	scratch->reverse.dport = scratch->packet.key.dport;
-	rewrite_prepare(&sent, &scratch->reverse);
-	scratch->packet.key = sent;
-	if (addr_is_v4(&sent.saddr)
-		    ? rewrite_packet(skb, &scratch->packet, &scratch->reverse, 0, false)
-		    : rewrite_packet(skb, &scratch->packet, &scratch->reverse, 0, true))
+	endpoint = endpoint_lookup(&sent->daddr);
+	scratch->plan = (struct flow_plan){
+		.saddr = sent->saddr,
+		.daddr = sent->daddr,
+		.dport = sent->dport,
+		.service = dsr_service_id(&scratch->mark, sent->proto),
+		.reverse_zone = endpoint ? ZONE_POD : ZONE_HOST,
+		.reverse_input = endpoint ? endpoint->ifindex : 0,
+	};
+	__builtin_memset(&scratch->forward, 0, sizeof(scratch->forward));
+	scratch->forward.saddr = sent->saddr;
+	scratch->forward.daddr = sent->daddr;
+	if (route_find(skb, &scratch->forward))
+		return DROP_NO_ROUTE;
+	return flow_open(skb) ?: -ZONE_OVERLAY;
+}
+
+/* Makes what came as scratch->sent what scratch->packet says. Returns 0, or -1. */
+__noinline int dsr_unmark_write(struct __sk_buff *skb)
+{
+	struct scratch *scratch = scratch_get();
+	const struct flow_key *sent;
+	struct flow *undo;
+
+	if (!scratch)
+		return -1;
+	sent = &scratch->sent;
+	undo = &scratch->reverse;
+	undo->saddr = scratch->packet.key.saddr;
+	undo->daddr = scratch->packet.key.daddr;
+	undo->sport = scratch->packet.key.sport;
+	undo->dport = scratch->packet.key.dport;
+	rewrite_prepare(sent, undo);
+	scratch->packet.key = *sent;
+	return addr_is_v4(&sent->saddr) ? rewrite_packet(skb, &scratch->packet, undo, 0, false)
+					: rewrite_packet(skb, &scratch->packet, undo, 0, true);
+}
+
+/*
+ * Makes scratch->packet, which came from an LB node with scratch->mark, what the client sent, and
+ * opens its flow unless it is open: @found is then set. Returns the drop reason, or the negative
+ * zone where the packet goes on.
+ */
+static __always_inline int dsr_unmark(struct __sk_buff *skb, struct flow **found, __u32 now)
+{
+	struct scratch *scratch = scratch_get();
+	struct flow *flow;
+	int zone;
+
+	if (!scratch)
+		return DROP_FLOWS_FULL;
+	flow = dsr_unmark_find(scratch, now);
+	zone = flow ? -ZONE_OVERLAY : dsr_unmark_open(skb);
+	if (zone > 0)
+		return zone;
+	if (dsr_unmark_write(skb))
 		return DROP_REWRITE;
-	return -zone;
+	*found = flow;
+	return zone;
 }

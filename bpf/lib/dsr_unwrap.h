@@ -13,7 +13,7 @@
 
 enum dsr_wrapped {
 	DSR_WRAPPED_NOT = 0, /* nothing of ours */
-	DSR_WRAPPED_OLD = 1, /* of a flow that is open */
+	DSR_WRAPPED_SO = 1,  /* scratch says what is in it */
 	DSR_WRAPPED_NEW = 2, /* scratch says which flow to open */
 	DSR_WRAPPED_OWN = 3, /* of a flow that is open, as an LB node's */
 };
@@ -85,19 +85,16 @@ static __always_inline bool dsr_wrap_v6_read(struct __sk_buff *skb, struct scrat
 }
 
 /*
- * Says what an encapsulated packet is: one of enum dsr_wrapped, or the negative drop reason.
- * Strangers are not told apart from pods and hosts with tunnels of their own: their packets stay as
- * they are.
+ * Says whether an encapsulated packet may be one that was dispatched to a backend of this node:
+ * DSR_WRAPPED_SO or DSR_WRAPPED_NOT, or the negative drop reason. Strangers are not told apart from
+ * pods and hosts with tunnels of their own: their packets stay as they are.
  */
 __noinline int dsr_wrapped(struct __sk_buff *skb, bool v6)
 {
 	struct scratch *scratch = scratch_get();
-	const struct endpoint *endpoint;
-	const struct service *service;
 	const struct node *node;
 	struct packet *packet;
 	struct addr from;
-	struct flow *flow;
 	__be16 port;
 
 	if (!scratch)
@@ -109,8 +106,7 @@ __noinline int dsr_wrapped(struct __sk_buff *skb, bool v6)
 	if (!(v6 ? dsr_wrap_v6_read(skb, scratch, &from, &port)
 		 : dsr_wrap_v4_read(skb, scratch, &from, &port)))
 		return DSR_WRAPPED_NOT;
-	endpoint = endpoint_lookup(&scratch->plan.daddr);
-	if (!endpoint && !owned_lookup(&scratch->plan.daddr))
+	if (!endpoint_lookup(&scratch->plan.daddr) && !owned_lookup(&scratch->plan.daddr))
 		return DSR_WRAPPED_NOT;
 	if (packet->key.proto != IPPROTO_TCP && packet->key.proto != IPPROTO_UDP &&
 	    packet->key.proto != IPPROTO_SCTP)
@@ -123,19 +119,37 @@ __noinline int dsr_wrapped(struct __sk_buff *skb, bool v6)
 			return DSR_WRAPPED_NOT;
 		port = packet->key.dport;
 	}
+	scratch->plan.dport = port;
 	if (packet->key.proto == IPPROTO_TCP &&
 	    bpf_skb_load_bytes(skb, packet->l4_off + TCP_FLAGS_OFFSET, &packet->tcp_flags, 1))
 		return -DROP_DSR_MALFORMED;
-	flow = flow_find(&packet->key, clock_ticks());
-	if (flow) {
-		if (!packet_opens(packet) || !flow_closing(flow))
-			return DSR_WRAPPED_OLD;
-		/* The client uses its port again, and the LB node has chosen anew. */
-		flow_close(&packet->key, flow);
-	} else if (dsr_is_own(packet, &packet->key, &scratch->plan.daddr, port, clock_ticks())) {
-		return DSR_WRAPPED_OWN;
-	}
+	return DSR_WRAPPED_SO;
+}
 
+/*
+ * As dsr_wrapped(), of scratch->packet, which that has read and no live flow is known for: one of
+ * the other answers.
+ */
+__noinline int dsr_wrapped_first(struct __sk_buff *skb)
+{
+	struct scratch *scratch = scratch_get();
+	const __u32 now = clock_ticks();
+	const struct endpoint *endpoint;
+	const struct service *service;
+	struct packet *packet;
+	struct flow *flow;
+
+	if (!scratch)
+		return -DROP_FLOWS_FULL;
+	packet = &scratch->packet;
+	flow = flow_find(&packet->key, now);
+	/* The client uses its port again, and the LB node has chosen anew. */
+	if (flow)
+		flow_close(&packet->key, flow);
+	else if (dsr_is_own(packet, &packet->key, &scratch->plan.daddr, scratch->plan.dport, now))
+		return DSR_WRAPPED_OWN;
+
+	endpoint = endpoint_lookup(&scratch->plan.daddr);
 	service = service_lookup(&packet->key.daddr, packet->key.dport, packet->key.proto);
 	if (!service && choose_may_be_wildcard(bpf_ntohs(packet->key.dport)))
 		service = service_lookup_wildcard(&packet->key.daddr, packet->key.dport,
@@ -144,7 +158,6 @@ __noinline int dsr_wrapped(struct __sk_buff *skb, bool v6)
 		return endpoint ? -DROP_DSR_SERVICE : DSR_WRAPPED_NOT;
 	packet->service = service->id;
 	scratch->plan.saddr = packet->key.saddr;
-	scratch->plan.dport = port;
 	scratch->plan.service = service->id;
 	scratch->plan.reverse_zone = endpoint ? ZONE_POD : ZONE_HOST;
 	scratch->plan.reverse_input = endpoint ? endpoint->ifindex : 0;
@@ -157,18 +170,21 @@ __noinline int dsr_wrapped(struct __sk_buff *skb, bool v6)
 /*
  * Takes the outer header off a packet that another node has dispatched, and opens its flow. Returns
  * the verdict, VERDICT_NONE, or DSR_TAKEN: the walk goes on with the packet as it is now, in
- * @packet's zone.
+ * @packet's zone, and with @found where that is not NULL.
  */
-static __always_inline int dsr_unwrap(struct __sk_buff *skb, struct packet *packet, const bool v6)
+static __always_inline int dsr_unwrap(struct __sk_buff *skb, struct packet *packet,
+				      struct flow **found, __u32 now, const bool v6)
 {
 	const __u32 outer = v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr);
+	struct scratch *scratch = scratch_get();
+	struct flow *flow = NULL;
 	const __u8 *ip;
 	int what, why;
 
 	/* It carries no tag: who does not send such packets need not trust addresses. */
 	if (CONFIG.dsr_dispatch != DSR_IPIP && !CONFIG.dsr_plain_in)
 		return VERDICT_NONE;
-	if (!packet_pull(skb, ETH_HLEN + outer))
+	if (!scratch || !packet_pull(skb, ETH_HLEN + outer))
 		return VERDICT_NONE;
 	ip = packet_data(skb) + ETH_HLEN;
 	if (packet_data(skb) + ETH_HLEN + outer > packet_end(skb))
@@ -178,6 +194,13 @@ static __always_inline int dsr_unwrap(struct __sk_buff *skb, struct packet *pack
 		return VERDICT_NONE;
 
 	what = dsr_wrapped(skb, v6);
+	if (what == DSR_WRAPPED_SO) {
+		flow = flow_find(&scratch->packet.key, now);
+		if (flow && packet_opens(&scratch->packet) && flow_closing(flow))
+			flow = NULL;
+		if (!flow)
+			what = dsr_wrapped_first(skb);
+	}
 	if (what == DSR_WRAPPED_NOT)
 		return VERDICT_NONE;
 	why = what < 0 ? -what : what == DSR_WRAPPED_NEW ? flow_open(skb) : 0;
@@ -188,5 +211,6 @@ static __always_inline int dsr_unwrap(struct __sk_buff *skb, struct packet *pack
 	if (bpf_skb_adjust_room(skb, -(__s32)outer, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO))
 		return verdict_drop(DROP_REWRITE);
 	packet->key.zone = what == DSR_WRAPPED_OWN ? ZONE_WIRE : ZONE_OVERLAY;
+	*found = flow;
 	return DSR_TAKEN;
 }

@@ -55,6 +55,7 @@ struct scratch {
 	struct flow forward;
 	struct flow reverse;
 	struct flow_key reverse_key;
+	struct flow_key sent; /* of a packet that an LB node has translated */
 	struct dsr_mark mark;
 	struct dsr_lead lead;
 	struct icmp_quote quote;

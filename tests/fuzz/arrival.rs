@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 
 use super::dsr::{Carried, Wrapped, carried, strip};
+use super::entry::Entry;
 use super::judge::{How, Judge, NODE_PORTS};
 use super::view::{Ends, TCP, View};
 use super::world::{Dispatch, KEYS, is_node, ours};
@@ -134,16 +135,18 @@ impl Judge {
     }
 
     /// Whether what came with an option, whose answers go between `answer`, may be translated so:
-    /// to the client's own port, from which it came before, or as what the client sent.
+    /// to the client's own port, from which it came before, or as what the client sent. What comes out
+    /// of a tunnel is always that.
     pub(super) fn opens_marked(
         &mut self,
+        entry: Entry,
         before: &View<'_>,
         new: Ends,
         answer: Ends,
     ) -> Result<(), String> {
         let (proto, old) = (before.proto, before.ends());
         let original = (answer.1, answer.0);
-        if new == (answer.1, old.1) {
+        if new == (answer.1, old.1) && entry != Entry::FromOverlay {
             self.note_answer(proto, (new.1, new.0), answer);
             self.note(proto, old, new);
             return Ok(());

@@ -187,7 +187,7 @@ pub fn least(frame: &[u8]) -> usize {
 }
 
 /// Now and then bytes change, are missing or too many.
-fn damage(rng: &mut Rng, frame: &mut Vec<u8>) {
+pub(super) fn damage(rng: &mut Rng, frame: &mut Vec<u8>) {
     match rng.u32(..16) {
         0 => {
             for _ in 0..rng.usize(1..4) {

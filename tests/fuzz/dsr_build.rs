@@ -5,8 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use fastrand::Rng;
 
-use super::build::Builder;
+use super::build::{Builder, damage};
 use super::dsr::{Mark, SIZES_V4, SIZES_V6, tag};
+use super::entry::Entry;
 use super::packet::packet;
 use super::random::{once_in, pick};
 use super::view::{ETHERNET, Ends};
@@ -47,6 +48,54 @@ impl Builder {
         }
         frame = insert(&frame, &option);
         frame
+    }
+}
+
+impl Builder {
+    /// A packet as a tunnel brings it, and the tunnel option that came with it, if any. Half of them
+    /// are another node's.
+    pub fn tunnelled(&self, rng: &mut Rng) -> (Vec<u8>, Vec<u8>) {
+        let (service, proto) = pick(rng, &self.frontends);
+        let family = FAMILIES[usize::from(service.is_ipv6())];
+        let client = SocketAddr::new(ip(family.client), 40_000 + rng.u16(..40));
+        let changed = SocketAddr::new(client.ip(), 50_000 + rng.u16(..4));
+        let source = if once_in(rng, 4) { changed } else { client };
+        let backend = backend(rng, family);
+        let key = pick(rng, &[KEYS[0], KEYS[0], KEYS[0], KEYS[1], STRANGERS_KEY]);
+        let mut option = vec![0x01, 0x4b, 0x81, if family.v6 { 7 } else { 4 }];
+        match service.ip() {
+            IpAddr::V4(v4) => option.extend(v4.octets()),
+            IpAddr::V6(v6) => option.extend(v6.octets()),
+        }
+        option.extend(service.port().to_be_bytes());
+        option.extend(client.port().to_be_bytes());
+        option.extend(tag(&key, proto, (source, backend), service, client.port()));
+        if once_in(rng, 4) {
+            spoil_tunnel(rng, &mut option);
+        }
+        let mut frame = packet(rng, source, backend, proto);
+        if once_in(rng, 2) {
+            frame = self.frame(rng, Entry::FromOverlay);
+        }
+        damage(rng, &mut frame);
+        (frame, option)
+    }
+}
+
+/// Changes a byte, leaves some out, or adds some. The kernel takes words only.
+fn spoil_tunnel(rng: &mut Rng, option: &mut Vec<u8>) {
+    match rng.u32(..4) {
+        0 => {
+            let at = rng.usize(..option.len());
+            option[at] ^= 1 << rng.u32(..8);
+        }
+        1 => option.truncate(rng.usize(..option.len() / 4) * 4),
+        2 => option.resize(option.len() + pick(rng, &[4, 8, 20]), 0),
+        _ => {
+            // The plain form, which has no tag.
+            option.truncate(option.len() - 8);
+            option[3] -= 2;
+        }
     }
 }
 

@@ -77,11 +77,12 @@ impl Judge {
         }
     }
 
-    /// What became of `input`, or what is wrong with it.
+    /// What became of `input`, which a tunnel may have brought with an option, or what is wrong with it.
     pub fn judge(
         &mut self,
         entry: Entry,
         input: &[u8],
+        tunnel: &[u8],
         action: u32,
         output: &[u8],
     ) -> Result<Fate, String> {
@@ -97,11 +98,9 @@ impl Judge {
         {
             return Err("a pod's packet with a foreign source was not dropped".to_owned());
         }
-        if entry == Entry::FromOverlay && action != TC_DROP {
-            return Err("what a tunnel brought without a mark was taken".to_owned());
-        }
         let arrival = match entry {
             Entry::FromNetdev => self.arrival(input, output),
+            Entry::FromOverlay => self.emerged(input, tunnel),
             _ => Arrival::Itself,
         };
         let (input, how, taken) = match &arrival {
@@ -175,7 +174,7 @@ impl Judge {
             return if known { Ok(()) } else { Err("translated without ports".to_owned()) };
         }
         if let How::Marked(answer) = how {
-            return self.opens_marked(before, new, answer);
+            return self.opens_marked(entry, before, new, answer);
         }
         if self.knows(proto, old, new) {
             let alone = !matches!(self.dispatch, Dispatch::Ipip | Dispatch::Geneve);

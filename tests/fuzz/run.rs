@@ -20,6 +20,8 @@ struct Run<'a> {
     builder: Builder,
     fates: BTreeMap<Fate, u64>,
     number: u64,
+    /// What came out of the tunnel and was accepted.
+    emerged: u64,
 }
 
 impl<'a> Run<'a> {
@@ -31,12 +33,18 @@ impl<'a> Run<'a> {
             builder: Builder::new(world),
             fates: BTreeMap::new(),
             number: 0,
+            emerged: 0,
             world,
         }
     }
 
     fn packet(&mut self) {
         let entry = pick(&mut self.rng, Entry::of(self.world.dispatch));
+        if entry == Entry::FromOverlay {
+            self.overlay();
+            self.number += 1;
+            return;
+        }
         let frame = self.builder.frame(&mut self.rng, entry);
         if entry == Entry::Driver {
             let wire = if once_in(&mut self.rng, 2) { Wire::Uplink } else { Wire::Second };
@@ -45,6 +53,17 @@ impl<'a> Run<'a> {
             self.tc(entry, self.world.ifindex(entry), &frame);
         }
         self.number += 1;
+    }
+
+    fn overlay(&mut self) {
+        let (frame, option) = self.builder.tunnelled(&mut self.rng);
+        let (action, out) = self.world.emerges(&frame, &option);
+        let fate = self.judge.judge(Entry::FromOverlay, &frame, &option, action, &out);
+        let fate = fate.map_err(|wrong| format!("{wrong}, with the option {}", hex(&option)));
+        if self.note(Entry::FromOverlay, fate, &frame, action, &out) == Fate::Accepted {
+            self.emerged += 1;
+            self.builder.remember(&out);
+        }
     }
 
     /// What goes up from the driver hook meets the program on the device behind it.
@@ -66,7 +85,7 @@ impl<'a> Run<'a> {
 
     fn tc(&mut self, entry: Entry, ifindex: u32, frame: &[u8]) {
         let (action, out) = self.world.node.raw_inside(entry.program(), ifindex, frame);
-        let fate = self.judge.judge(entry, frame, action, &out);
+        let fate = self.judge.judge(entry, frame, &[], action, &out);
         match self.note(entry, fate, frame, action, &out) {
             Fate::Translated | Fate::Accepted | Fate::Dispatched => self.builder.remember(&out),
             _ => {}
@@ -128,6 +147,8 @@ fn run(dispatch: Dispatch, share: u64) {
         let met = run.fates.get(fate).copied().unwrap_or(0);
         assert!(met >= total / 5000, "{fate:?} only {met} times of {total}: {:?}", run.fates);
     }
+    let emerged = dispatch != Dispatch::Geneve || run.emerged >= total / 100;
+    assert!(emerged, "only {} of {total} came out of the tunnel", run.emerged);
     eprintln!("{dispatch:?}: {total} packets, FUZZ_SEED={}: {:?}", run.seed, run.fates);
 }
 

@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Direct server return through a device to the judge, and the MTU that whoever sends too much is told.
+//! What is in a tunnel option is read as docs/design.md describes it.
+
+use std::net::SocketAddr;
 
 use super::answer::is_answer;
+use super::arrival::Arrival;
 use super::check::same_rest;
 use super::dispatch::MTU;
-use super::dsr::Wrapped;
+use super::dsr::{Wrapped, tag};
 use super::entry::Entry;
 use super::judge::{How, Judge};
-use super::view::{ETHERNET, ICMP, ICMPV6, View};
-use super::world::{Dispatch, has_node, ours};
+use super::view::{ETHERNET, Ends, ICMP, ICMPV6, View};
+use super::world::{Dispatch, KEYS, has_node, ours};
 use crate::support::node::TC_REDIRECT;
 
 /// What the device will add: IPv6, UDP and Geneve headers, the frame's own, and the option, which is
@@ -40,7 +44,40 @@ fn told(error: &View<'_>) -> Option<usize> {
     Some(bytes.fold(0, |mtu, byte| mtu << 8 | usize::from(*byte)))
 }
 
+/// The service and the client that a right `option` names for a packet between `ends`.
+fn marked(option: &[u8], proto: u8, ends: Ends) -> Option<Ends> {
+    let v6 = ends.0.is_ipv6();
+    let address = if v6 { 16 } else { 4 };
+    let fields = option.strip_prefix(&[0x01, 0x4b, 0x81, (address / 4 + 3) as u8])?;
+    let (vip, rest) = fields.split_at_checked(address)?;
+    let vip = match v6 {
+        true => <[u8; 16]>::try_from(vip).unwrap().into(),
+        false => <[u8; 4]>::try_from(vip).unwrap().into(),
+    };
+    let [a, b, c, d, carried @ ..] = rest else { return None };
+    let service = SocketAddr::new(vip, u16::from_be_bytes([*a, *b]));
+    let client = SocketAddr::new(ends.0.ip(), u16::from_be_bytes([*c, *d]));
+    let right = |key| tag(key, proto, ends, service, client.port()) == carried;
+    KEYS.iter().any(right).then_some((service, client))
+}
+
 impl Judge {
+    /// What `input` is, which a tunnel brought with `option`.
+    pub(super) fn emerged(&mut self, input: &[u8], option: &[u8]) -> Arrival {
+        let whole = |view: &View<'_>| ours(view.dst) && view.has_ports() && !view.fragment;
+        let found = View::of(input).filter(whole).and_then(|view| {
+            Some((view.proto, view.ends(), marked(option, view.proto, view.ends())?))
+        });
+        let Some((proto, ends, answer)) = found else {
+            return Arrival::Refused("what a tunnel brought without a right mark was taken");
+        };
+        let original = (answer.1, answer.0);
+        self.whole.entry((proto, original)).or_default().insert(ends.1);
+        // A backend in the node's own network gets it as it came.
+        self.note_answer(proto, (ends.1, answer.1), answer);
+        Arrival::Stripped(input.to_vec(), answer)
+    }
+
     /// Whether `output` tells a client of the path to its backend that `input` speaks of.
     pub(super) fn narrowed(&self, input: &[u8], output: &[u8]) -> bool {
         let Some((inner, _)) = outer_quote(input).filter(|_| self.dispatch == Dispatch::Ipip)

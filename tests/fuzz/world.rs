@@ -17,6 +17,7 @@ use super::view::{SCTP, TCP, UDP};
 use crate::support::dsr::KEY;
 use crate::support::node::{FAMILIES, Family, Node, ip};
 use crate::support::objects::Frontend;
+use crate::support::tunnelled::Tunnelled;
 
 pub const NODE_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 pub const PEER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
@@ -120,6 +121,7 @@ pub struct World {
     second: u32,
     /// The device that requests by Geneve go through and come from: any one, for nothing is sent.
     tunnel: u32,
+    overlay: Option<Tunnelled>,
     pub dispatch: Dispatch,
     pub frontends: HashMap<(SocketAddr, u8), Served>,
 }
@@ -169,7 +171,9 @@ impl World {
             node.ns.ip(&format!("link set {peer} up"));
             node.ns.run(|| if_nametoindex(dev).unwrap())
         });
-        let mut world = Self { node, second, tunnel, dispatch, frontends: HashMap::new() };
+        let overlay = (dispatch == Dispatch::Geneve)
+            .then(|| Tunnelled::new(&node.objects.program("from_overlay")));
+        let mut world = Self { node, second, tunnel, overlay, dispatch, frontends: HashMap::new() };
         world.fill_driver();
         if dispatch == Dispatch::Geneve {
             world.fill_tunnel();
@@ -246,6 +250,11 @@ impl World {
             Entry::FromContainer | Entry::ToContainer => self.node.pod,
             Entry::FromOverlay => self.tunnel,
         }
+    }
+
+    /// The action for `frame`, which the tunnel device brought with `option`, and what became of it.
+    pub fn emerges(&self, frame: &[u8], option: &[u8]) -> (u32, Vec<u8>) {
+        self.overlay.as_ref().unwrap().raw_inside(self.tunnel, frame, option)
     }
 }
 

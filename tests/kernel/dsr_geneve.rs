@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Direct server return by Geneve, one packet at a time. What the device makes of a packet shows on
-//! wires alone (`dsr_wire`).
+//! wires alone (`dsr_wire`); what it says of one that it brings is put there.
 
 use std::net::IpAddr;
 
@@ -8,12 +8,14 @@ use culvert::abi::{DsrDispatch, NodeKey, Outcome};
 use ipnet::IpNet;
 
 use super::dsr::{request, serve};
+use super::dsr_end::dispatched;
 use super::dsr_ipip;
 use super::host::flows;
-use crate::support::dsr;
+use crate::support::dsr::{self, KEY, Mark, tunnel_option};
 use crate::support::node::{FAMILIES, Family, Node, TC_DROP, TC_REDIRECT};
 use crate::support::objects::{SCTP, TCP, UDP};
 use crate::support::packet::{ACK, Packet, SYN};
+use crate::support::tunnelled::Tunnelled;
 
 fn node() -> Node {
     dsr_ipip::node(DsrDispatch::Geneve)
@@ -97,5 +99,82 @@ fn what_the_device_brings_without_a_mark_is_dropped() {
         assert_eq!(action, TC_DROP);
         assert_eq!(node.counted(Outcome::DropDsrMalformed), 1);
         assert_eq!(flows(&node), (0, 0));
+    }
+}
+
+struct Overlay<'a>(&'a Node, Tunnelled);
+
+impl<'a> Overlay<'a> {
+    fn of(node: &'a Node) -> Self {
+        Self(node, Tunnelled::new(&node.objects.program("from_overlay")))
+    }
+
+    fn bring(&self, packet: &Packet, option: &[u8]) -> (u32, Vec<u8>) {
+        let run = || self.1.raw_inside(self.0.other_pod, &packet.bytes(), option);
+        self.0.ns.run(run)
+    }
+}
+
+#[test]
+fn what_it_brings_with_a_mark_reaches_the_backend_which_answers_itself() {
+    for family in FAMILIES {
+        for proto in [TCP, UDP, SCTP] {
+            let node = node();
+            let overlay = Overlay::of(&node);
+            let vip = family.at(family.vip, 80);
+            let _service = serve(&node, &vip, proto, &[&family.at(family.pod, 8080)]);
+            let asked = request(family, proto, 80);
+            // SNAT to ports of their own keeps two connections apart on the way: the mark says whose.
+            for port in [asked.src.port(), 40077] {
+                let (mut packet, mark) = dispatched(family, &asked, port);
+                for flags in [SYN, ACK, ACK] {
+                    packet.flags = if proto == TCP { flags } else { 0 };
+                    let option = tunnel_option(&KEY, &packet, &mark);
+                    let (action, out) = overlay.bring(&packet, &option);
+                    assert_eq!(action, TC_REDIRECT, "{:?}", node.outcomes());
+                    let got = Packet::parse(&out);
+                    assert_eq!((got.src, got.dst), (asked.src, packet.dst));
+                    assert_eq!((got.ttl, got.flags), (packet.ttl - 1, packet.flags));
+                    assert_eq!(got.payload, packet.payload);
+                    let answer = node.leave_ok(&got.answer(ACK));
+                    assert_eq!((answer.src, answer.dst), (asked.dst, asked.src));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_it_brings_is_refused_unless_the_mark_is_whole_and_genuine() {
+    for family in FAMILIES {
+        let node = node();
+        let overlay = Overlay::of(&node);
+        let vip = family.at(family.vip, 80);
+        let _service = serve(&node, &vip, TCP, &[&family.at(family.pod, 8080)]);
+        let (packet, mark) = dispatched(family, &request(family, TCP, 80), 40001);
+        let right = tunnel_option(&KEY, &packet, &mark);
+        let plain = tunnel_option(&KEY, &packet, &Mark { client_port: None, ..mark });
+        let refused = |option: &[u8], why| {
+            let before = node.counted(why);
+            assert_eq!(overlay.bring(&packet, option).0, TC_DROP, "{option:02x?}");
+            assert_eq!(node.counted(why), before + 1, "{option:02x?}: {:?}", node.outcomes());
+            assert_eq!(flows(&node), (0, 0));
+        };
+        // No byte of what it says may change, nor may anything be missing or too much.
+        for at in 4..right.len() {
+            let mut changed = right.clone();
+            changed[at] ^= 1;
+            refused(&changed, Outcome::DropDsrTag);
+        }
+        for at in 0..4 {
+            let mut changed = right.clone();
+            changed[at] ^= 1;
+            refused(&changed, Outcome::DropDsrMalformed);
+        }
+        refused(&tunnel_option(b"nobody gave this", &packet, &mark), Outcome::DropDsrTag);
+        refused(&plain, Outcome::DropDsrTag);
+        refused(&right[..right.len() - 4], Outcome::DropDsrMalformed);
+        refused(&[&right[..], &[0; 4]].concat(), Outcome::DropDsrMalformed);
+        assert_eq!(overlay.bring(&packet, &right).0, TC_REDIRECT, "{:?}", node.outcomes());
     }
 }

@@ -97,6 +97,17 @@ pub fn option(key: &[u8; 16], packet: &Packet, mark: &Mark) -> Vec<u8> {
     out
 }
 
+/// The tunnel option that `packet` has with it in Geneve.
+pub fn tunnel_option(key: &[u8; 16], packet: &Packet, mark: &Mark) -> Vec<u8> {
+    let mut fields = octets(mark.service.ip());
+    fields.extend(mark.service.port().to_be_bytes());
+    fields.extend(mark.client_port.unwrap_or(0).to_be_bytes());
+    if mark.client_port.is_some() {
+        fields.extend(tag(key, packet, mark));
+    }
+    [&[1, 0x4b, 0x81, (fields.len() / 4) as u8], fields.as_slice()].concat()
+}
+
 /// The frame of `packet` with `option` behind its IP header.
 pub fn with_option(packet: &Packet, option: &[u8]) -> Vec<u8> {
     insert(&packet.bytes(), option)
