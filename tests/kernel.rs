@@ -32,6 +32,7 @@ mod raw_program {
 mod kernel {
     mod affinity;
     mod aging;
+    mod at_once;
     mod attach;
     mod budget;
     mod busy;

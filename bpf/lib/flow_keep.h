@@ -5,8 +5,27 @@
 
 #include "flow_table.h"
 
+/*
+ * Stores @flow in flows, where another CPU may have been faster: what is there stays, for its
+ * readers, and because what @flow points to may be another's since. Returns 0 or the map's error.
+ */
+static __always_inline long flow_confirm(const struct flow_key *key, const struct flow *flow,
+					 __u32 now)
+{
+	const struct flow *other;
+	long err;
+
+	err = map_update(&flows, key, flow, BPF_NOEXIST);
+	if (err != -EEXIST)
+		return err;
+	other = bpf_map_lookup_elem(&flows, key);
+	if (!other || !flow_expired(other, key->proto, now))
+		return 0;
+	return map_update(&flows, key, flow, BPF_ANY);
+}
+
 /* Moves a connection from flows_new to flows. @flow must not be used afterwards. */
-static __noinline void flow_promote(const struct flow_key *key, struct flow *flow)
+static __noinline void flow_promote(const struct flow_key *key, struct flow *flow, __u32 now)
 {
 	struct flow_key partner;
 	struct flow *other;
@@ -23,9 +42,9 @@ static __noinline void flow_promote(const struct flow_key *key, struct flow *flo
 		flow->flags |= FLOW_UNPROVEN;
 		other->flags |= FLOW_UNPROVEN;
 	}
-	if (map_update(&flows, &partner, other, BPF_ANY))
+	if (flow_confirm(&partner, other, now))
 		goto full;
-	if (map_update(&flows, key, flow, BPF_ANY)) {
+	if (flow_confirm(key, flow, now)) {
 		bpf_map_delete_elem(&flows, &partner);
 		goto full;
 	}
@@ -51,7 +70,8 @@ static __always_inline struct flow *flow_any(const struct flow_key *key, __u32 n
 	half = bpf_map_lookup_elem(&flows_new, key);
 	if (half && (!flow || !flow_expired(half, key->proto, now)))
 		return half;
-	return flow;
+	/* As in flow_find(). */
+	return bpf_map_lookup_elem(&flows, key);
 }
 
 /*
@@ -190,12 +210,16 @@ __noinline int flow_note(__u32 now)
 		tell = true;
 	}
 	if (tell && !flow_touch_partner(key, flow, now)) {
-		bpf_map_delete_elem(&flows, key);
-		bpf_map_delete_elem(&flows_new, key);
-		return 0;
+		/* Or another CPU has promoted it, and what was read was given away: look again. */
+		flow = flow_find(key, now);
+		if (!flow || !flow_touch_partner(key, flow, now)) {
+			bpf_map_delete_elem(&flows, key);
+			bpf_map_delete_elem(&flows_new, key);
+			return 0;
+		}
 	}
 	if (flow_may_promote(packet, flow, bits))
-		flow_promote(key, flow);
+		flow_promote(key, flow, now);
 	return done | FLOW_USABLE;
 }
 

@@ -86,7 +86,9 @@ static __always_inline struct flow *flow_find(const struct flow_key *key, __u32 
 	flow = bpf_map_lookup_elem(&flows_new, key);
 	if (flow && !flow_expired(flow, key->proto, now))
 		return flow;
-	return NULL;
+	/* Another CPU may have promoted it between the two. */
+	flow = bpf_map_lookup_elem(&flows, key);
+	return flow && !flow_expired(flow, key->proto, now) ? flow : NULL;
 }
 
 static __noinline void flow_close(const struct flow_key *key, const struct flow *flow)

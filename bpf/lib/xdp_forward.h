@@ -92,6 +92,9 @@ static __always_inline int xdp_forward(struct xdp_md *ctx, struct packet *packet
 			return XDP_PASS;
 		/* One-way datagrams are never confirmed. */
 		flow = bpf_map_lookup_elem(&flows_new, &packet->key);
+		/* As in flow_find(); only a datagram is no SYN. */
+		if (!flow && packet->key.proto != IPPROTO_TCP)
+			flow = bpf_map_lookup_elem(&flows, &packet->key);
 		if (!flow)
 			return VERDICT_NONE;
 	}
