@@ -11,6 +11,7 @@
 #include "lib/event.h"
 #include "lib/flow.h"
 #include "lib/fragment_hold.h"
+#include "lib/handover.h"
 #include "lib/maglev.h"
 #include "lib/nodes.h"
 #include "lib/outcome.h"

@@ -22,6 +22,7 @@ pub mod probe;
 pub mod sockets;
 pub mod sysctl;
 
+mod handover;
 mod load;
 mod log;
 mod pins;
@@ -77,14 +78,15 @@ impl Datapath {
     /// Before the first program is attached. Where maps were replaced, brings them up to what happened
     /// while the kernel verified the new programs, which takes a second or so, and swaps every device's
     /// programs at once: a connection must not meet the old maps in one direction and the new ones in
-    /// the other.
+    /// the other. What opens meanwhile waits until it has been carried over.
     pub fn catch_up(&self) -> Result<(), LoadError> {
-        self.retired.iter().try_for_each(pins::Retired::catch_up)?;
-        if self.retired.is_empty() {
-            return Ok(());
+        if !self.retired.is_empty() {
+            self.maps.begin_handover()?;
+            self.retired.iter().try_for_each(pins::Retired::catch_up)?;
+            self.swap_attached()?;
+            self.carry_over()?;
         }
-        self.swap_attached()?;
-        self.carry_over()
+        Ok(self.maps.end_handover()?)
     }
 
     pub fn maps(&self) -> &Arc<Maps> {

@@ -66,6 +66,7 @@ mod kernel {
     mod fragments;
     mod fragments_wire;
     mod full;
+    mod handover;
     mod host;
     mod host_flow;
     mod host_flow_end;

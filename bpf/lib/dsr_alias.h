@@ -76,9 +76,9 @@ static __always_inline int dsr_alias_store(struct __sk_buff *skb, struct scratch
 	/* What else is known under this tuple is of a connection that is over. */
 	if (forward->flags & FLOW_NEW) {
 		bpf_map_delete_elem(&flows, key);
-		err = map_update(&flows_new, key, forward, BPF_ANY);
+		err = flow_store(&flows_new, key, forward, BPF_ANY);
 	} else {
-		err = map_update(&flows, key, forward, BPF_ANY);
+		err = flow_store(&flows, key, forward, BPF_ANY);
 		bpf_map_delete_elem(&flows_new, key);
 	}
 	return err ? DROP_FLOWS_FULL : 0;

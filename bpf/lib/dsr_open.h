@@ -174,7 +174,7 @@ __noinline int dsr_open(struct __sk_buff *skb)
 		return DROP_FLOWS_FULL;
 	/* What else is known under this tuple is of a connection that is over. */
 	bpf_map_delete_elem(&flows, &packet->key);
-	if (map_update(&flows_new, &packet->key, forward, BPF_ANY)) {
+	if (flow_store(&flows_new, &packet->key, forward, BPF_ANY)) {
 		bpf_map_delete_elem(&flows_new, &scratch->reverse_key);
 		return DROP_FLOWS_FULL;
 	}

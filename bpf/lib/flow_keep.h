@@ -9,23 +9,22 @@
  * Stores @flow in flows, where another CPU may have been faster: what is there stays, for its
  * readers, and because what @flow points to may be another's since. Returns 0 or the map's error.
  */
-static __always_inline long flow_confirm(const struct flow_key *key, const struct flow *flow,
-					 __u32 now)
+static __always_inline long flow_confirm(const struct flow_key *key, const struct flow *flow)
 {
 	const struct flow *other;
 	long err;
 
-	err = map_update(&flows, key, flow, BPF_NOEXIST);
+	err = flow_store(&flows, key, flow, BPF_NOEXIST);
 	if (err != -EEXIST)
 		return err;
 	other = bpf_map_lookup_elem(&flows, key);
-	if (!other || !flow_expired(other, key->proto, now))
+	if (!other || !flow_expired(other, key->proto, flow->last_seen))
 		return 0;
-	return map_update(&flows, key, flow, BPF_ANY);
+	return flow_store(&flows, key, flow, BPF_ANY);
 }
 
 /* Moves a connection from flows_new to flows. @flow must not be used afterwards. */
-static __noinline void flow_promote(const struct flow_key *key, struct flow *flow, __u32 now)
+static __noinline void flow_promote(const struct flow_key *key, struct flow *flow)
 {
 	struct flow_key partner;
 	struct flow *other;
@@ -42,9 +41,9 @@ static __noinline void flow_promote(const struct flow_key *key, struct flow *flo
 		flow->flags |= FLOW_UNPROVEN;
 		other->flags |= FLOW_UNPROVEN;
 	}
-	if (flow_confirm(&partner, other, now))
+	if (flow_confirm(&partner, other))
 		goto full;
-	if (flow_confirm(key, flow, now)) {
+	if (flow_confirm(key, flow)) {
 		bpf_map_delete_elem(&flows, &partner);
 		goto full;
 	}
@@ -139,11 +138,11 @@ static __noinline bool flow_touch_partner(const struct flow_key *key, struct flo
 	if (flow->flags & FLOW_NEW) {
 		if (other)
 			bpf_map_delete_elem(&flows_new, &partner);
-		return map_update(&flows_new, &partner, &scratch->reverse, BPF_NOEXIST) != -EEXIST;
+		return flow_store(&flows_new, &partner, &scratch->reverse, BPF_NOEXIST) != -EEXIST;
 	}
 	if (other)
 		bpf_map_delete_elem(&flows, &partner);
-	return map_update(&flows, &partner, &scratch->reverse, BPF_NOEXIST) != -EEXIST;
+	return flow_store(&flows, &partner, &scratch->reverse, BPF_NOEXIST) != -EEXIST;
 }
 
 /* Whether this packet, with @bits, shows that its half-open flow has been answered and goes on. */
@@ -219,7 +218,7 @@ __noinline int flow_note(__u32 now)
 		}
 	}
 	if (flow_may_promote(packet, flow, bits))
-		flow_promote(key, flow, now);
+		flow_promote(key, flow);
 	return done | FLOW_USABLE;
 }
 

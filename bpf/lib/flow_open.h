@@ -18,12 +18,12 @@ static __always_inline long flow_open_forward(struct scratch *scratch, __u32 now
 	struct flow *other;
 	long err;
 
-	err = map_update(&flows_new, key, &scratch->forward, BPF_NOEXIST);
+	err = flow_store(&flows_new, key, &scratch->forward, BPF_NOEXIST);
 	if (err != -EEXIST)
 		return err;
 	other = bpf_map_lookup_elem(&flows_new, key);
 	if (!other || flow_expired(other, key->proto, now))
-		return map_update(&flows_new, key, &scratch->forward, BPF_ANY);
+		return flow_store(&flows_new, key, &scratch->forward, BPF_ANY);
 	scratch->forward = *other;
 	bpf_map_delete_elem(&flows_new, &scratch->reverse_key);
 	return 0;

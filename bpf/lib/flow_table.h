@@ -11,6 +11,7 @@
 #include "clock.h"
 #include "endpoint.h"
 #include "flow_state.h"
+#include "handover.h"
 #include "map_update.h"
 #include "scratch.h"
 
@@ -75,6 +76,23 @@ static __always_inline bool flow_pairs(const struct flow_key *key, const struct 
 	return flow_answers(key, partner);
 }
 
+/* Notes that @flow, which is live, is about to be stored under @key. */
+static __noinline void handover_note(const struct flow_key *key, const struct flow *flow)
+{
+	const __u32 reply = !!(flow->flags & FLOW_REPLY);
+
+	if (handover_goes_on(flow->last_seen))
+		bpf_map_update_elem(&handover_keys, key, &reply, BPF_ANY);
+}
+
+/* Stores @flow under @key in @map, flows or flows_new. Returns 0 or the map's error. */
+static __always_inline long flow_store(void *map, const struct flow_key *key,
+				       const struct flow *flow, __u64 how)
+{
+	handover_note(key, flow);
+	return map_update(map, key, flow, how);
+}
+
 /* The live entry under @key, or NULL. */
 static __always_inline struct flow *flow_find(const struct flow_key *key, __u32 now)
 {
@@ -118,13 +136,13 @@ static __always_inline long flow_claim(const struct flow_key *key, const struct 
 	struct flow *other;
 	long err;
 
-	err = map_update(&flows_new, key, flow, BPF_NOEXIST);
+	err = flow_store(&flows_new, key, flow, BPF_NOEXIST);
 	if (err == -EEXIST) {
 		other = bpf_map_lookup_elem(&flows_new, key);
 		if (other && !flow_expired(other, key->proto, now))
 			return -EEXIST;
 		bpf_map_delete_elem(&flows_new, key);
-		err = map_update(&flows_new, key, flow, BPF_NOEXIST);
+		err = flow_store(&flows_new, key, flow, BPF_NOEXIST);
 	}
 	if (err)
 		return err;

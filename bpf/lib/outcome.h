@@ -51,6 +51,8 @@ enum outcome {
 	DROP_DSR_MALFORMED = 33,  /* a DSR option or encapsulation that contradicts itself */
 	DROP_DSR_SERVICE = 34,	  /* encapsulated for a pod, but for no service of ours */
 	DROP_DSR_CONFLICT = 35,	  /* the same tuple came through another service address */
+	DROP_HANDOVER = 36, /* its flow is still in the maps that an upgrade replaces: it has to
+			       come again */
 	OUTCOME_MAX = 40,
 };
 

@@ -55,6 +55,12 @@ static __always_inline __u32 translate_mtu(const struct flow *flow, const bool v
 	return flow->mtu - (translate_dispatches(flow) ? dsr_overhead(v6) : 0);
 }
 
+/* The verdict on @packet, which has no flow. */
+static __always_inline int translate_unknown(const struct packet *packet, __u32 now)
+{
+	return handover_withholds(packet, now) ? verdict_drop(DROP_HANDOVER) : VERDICT_NONE;
+}
+
 /*
  * Acts on @packet if it has @flow, which may be NULL. Returns the verdict, or VERDICT_NONE when it
  * has none that may be used: the caller goes on as for a first packet.
@@ -66,7 +72,7 @@ static __always_inline int translate_by(struct __sk_buff *skb, struct packet *pa
 	bool ticked;
 
 	if (!flow)
-		return VERDICT_NONE;
+		return translate_unknown(packet, now);
 	packet->service = flow->service;
 	if (!translate_permitted(skb, packet, flow))
 		return verdict_drop(DROP_SPOOFED);
@@ -126,7 +132,7 @@ static __always_inline int translate_from_host(struct __sk_buff *skb, struct pac
 
 	flow = flow_find(&packet->key, now);
 	if (!flow)
-		return VERDICT_NONE;
+		return translate_unknown(packet, now);
 	packet->service = flow->service;
 	flow = flow_keep(packet, flow, now, &ticked);
 	if (!flow)

@@ -109,6 +109,7 @@ mod numbers {
         DROP_DSR_MALFORMED from outcome,
         DROP_DSR_SERVICE from outcome,
         DROP_DSR_CONFLICT from outcome,
+        DROP_HANDOVER from outcome,
     );
 }
 
@@ -157,6 +158,7 @@ named! {
         DropDsrMalformed = DROP_DSR_MALFORMED => "dsr_malformed",
         DropDsrService = DROP_DSR_SERVICE => "dsr_no_service",
         DropDsrConflict = DROP_DSR_CONFLICT => "dsr_conflict",
+        DropHandover = DROP_HANDOVER => "handover",
     }
 }
 

@@ -9,6 +9,7 @@ use culvert::abi::{
     ServiceKind, SlotRange,
 };
 use culvert::datapath::events::Events;
+use culvert::datapath::host::ticks_now;
 use tokio::runtime::{Builder, Runtime};
 
 use super::dsr_end::dispatched;
@@ -257,5 +258,22 @@ fn what_was_dispatched_wrongly() {
             Outcome::DropDsrService,
             Some((request.src, request.dst)),
         );
+    }
+}
+
+#[test]
+fn what_is_still_in_the_former_maps() {
+    let mut told = Told::new(Node::new());
+    told.node.objects.maps().handover.set(&0, &(ticks_now() + 60)).unwrap();
+    for family in FAMILIES {
+        let remote = family.at(family.remote, 8080);
+        told.node.objects.serve(frontend(family, 80, ServiceKind::LoadBalancer), &[&remote]);
+        let (client, pod) = (from_client(family, 80), from_pod(family, 80));
+        told.node.wire_ok(&client);
+        told.node.leave_ok(&pod);
+        told.node.objects.forget_flows();
+        let later = |packet: Packet| Packet { flags: ACK, ..packet };
+        told.drops_packet("from_netdev", &later(client), Outcome::DropHandover);
+        told.drops_packet("from_container", &later(pod), Outcome::DropHandover);
     }
 }

@@ -101,6 +101,13 @@ impl Objects {
         Self { datapath, options, lazy, _root: root, next: AtomicU32::new(1) }
     }
 
+    /// What the next agent opens in place of this one, whose programs stay as they are.
+    pub fn successor(&self, change: impl FnOnce(&mut Options)) -> Datapath {
+        let mut options = self.options.clone();
+        change(&mut options);
+        Datapath::open(options).unwrap()
+    }
+
     pub fn datapath(&self) -> &Datapath {
         &self.datapath
     }
