@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::thread;
 
-use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
 use super::host::{node_port, request};
@@ -88,11 +88,9 @@ impl Race {
         self.check(action == TC_REDIRECT && Packet::parse(&out).src == service);
     }
 
-    /// On one of two processors, in the node's namespace.
-    fn run(&self, cpu: usize) {
-        let mut cpus = CpuSet::new();
-        cpus.set(cpu).unwrap();
-        sched_setaffinity(Pid::from_raw(0), &cpus).unwrap();
+    /// One of two sides, on a processor of its own and in the node's namespace.
+    fn run(&self, side: usize, on: CpuSet) {
+        sched_setaffinity(Pid::from_raw(0), &on).unwrap();
         for number in 0..CONNECTIONS {
             let mut first = request(self.family, self.proto);
             first.src.set_port(1024 + number);
@@ -101,7 +99,7 @@ impl Race {
             if self.second == Second::First {
                 self.line.pass(round + 1);
                 let port = self.request(&first.bytes()).src.port();
-                if cpu == 0 {
+                if side == 0 {
                     self.port.store(port, Ordering::Relaxed);
                 }
                 self.line.pass(round + 2);
@@ -111,7 +109,7 @@ impl Race {
                 self.line.pass(round + 4);
                 continue;
             }
-            if cpu == 0 {
+            if side == 0 {
                 let got = self.request(&first.bytes());
                 if self.proto == TCP {
                     self.answer(&got, SYN | ACK);
@@ -127,20 +125,31 @@ impl Race {
                 got.src.set_ip(self.family.node.parse().unwrap());
             }
             self.line.pass(round + 2);
-            if cpu == 0 || self.second == Second::Request {
+            if side == 0 || self.second == Second::Request {
                 self.check(self.request(&later).src.port() == port);
             } else {
                 self.answer(&got, ACK);
             }
             self.line.pass(round + 3);
             // And what comes next.
-            if cpu == 0 {
+            if side == 0 {
                 self.answer(&got, ACK);
                 self.check(self.request(&later).src.port() == port);
             }
             self.line.pass(round + 4);
         }
     }
+}
+
+/// Two that this process may run on.
+fn processors() -> [CpuSet; 2] {
+    let allowed = sched_getaffinity(Pid::from_raw(0)).unwrap();
+    let mut each = (0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu).unwrap());
+    [(); 2].map(|()| {
+        let mut one = CpuSet::new();
+        one.set(each.next().expect("two processors to race on")).unwrap();
+        one
+    })
 }
 
 fn race(proto: u8, second: Second) {
@@ -150,9 +159,9 @@ fn race(proto: u8, second: Second) {
             let backend = family.at(host, 8080);
             let _service = race.node.objects.serve(node_port(family, proto), &[&backend]);
             thread::scope(|scope| {
-                for cpu in 0..2 {
+                for (side, on) in processors().into_iter().enumerate() {
                     let race = &race;
-                    scope.spawn(move || race.node.ns.run(|| race.run(cpu)));
+                    scope.spawn(move || race.node.ns.run(|| race.run(side, on)));
                 }
             });
             let astray = race.astray.into_inner();
