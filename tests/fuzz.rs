@@ -21,6 +21,7 @@ mod support {
     pub mod packet;
     pub mod pins;
     pub mod tunnelled;
+    pub mod variant;
 }
 
 #[path = "fuzz"]

@@ -49,9 +49,7 @@ impl Builder {
         frame = insert(&frame, &option);
         frame
     }
-}
 
-impl Builder {
     /// A packet as a tunnel brings it, and the tunnel option that came with it, if any. Half of them
     /// are another node's.
     pub fn tunnelled(&self, rng: &mut Rng) -> (Vec<u8>, Vec<u8>) {

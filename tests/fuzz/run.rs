@@ -42,15 +42,14 @@ impl<'a> Run<'a> {
         let entry = pick(&mut self.rng, Entry::of(self.world.dispatch));
         if entry == Entry::FromOverlay {
             self.overlay();
-            self.number += 1;
-            return;
-        }
-        let frame = self.builder.frame(&mut self.rng, entry);
-        if entry == Entry::Driver {
-            let wire = if once_in(&mut self.rng, 2) { Wire::Uplink } else { Wire::Second };
-            self.driver(wire, &frame);
         } else {
-            self.tc(entry, self.world.ifindex(entry), &frame);
+            let frame = self.builder.frame(&mut self.rng, entry);
+            if entry == Entry::Driver {
+                let wire = if once_in(&mut self.rng, 2) { Wire::Uplink } else { Wire::Second };
+                self.driver(wire, &frame);
+            } else {
+                self.tc(entry, self.world.ifindex(entry), &frame);
+            }
         }
         self.number += 1;
     }

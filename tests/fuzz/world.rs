@@ -254,7 +254,7 @@ impl World {
 
     /// The action for `frame`, which the tunnel device brought with `option`, and what became of it.
     pub fn emerges(&self, frame: &[u8], option: &[u8]) -> (u32, Vec<u8>) {
-        self.overlay.as_ref().unwrap().raw_inside(self.tunnel, frame, option)
+        self.overlay.as_ref().unwrap().raw_inside(self.ifindex(Entry::FromOverlay), frame, option)
     }
 }
 

@@ -4,10 +4,10 @@
 
 use std::os::fd::{AsFd as _, AsRawFd as _};
 
-use libbpf_cargo::SkeletonBuilder;
 use libbpf_rs::{MapCore as _, MapFlags, Object, ObjectBuilder, ProgramMut};
 
 use super::node::Node;
+use super::variant;
 
 /// Bytes of options that fit, all of them a multiple of four.
 const ROOM: usize = 64;
@@ -23,15 +23,7 @@ pub struct Tunnelled {
 impl Tunnelled {
     /// Goes on with `program`.
     pub fn new(program: &ProgramMut<'_>) -> Self {
-        let elf = tempfile::NamedTempFile::new().unwrap();
-        let arch = if cfg!(target_arch = "aarch64") { "vmlinux/arm64" } else { "vmlinux/x86" };
-        SkeletonBuilder::new()
-            .source("tests/support/tunnelled.bpf.c")
-            .obj(elf.path())
-            .clang(std::env::var_os("CLANG").unwrap_or_else(|| "clang-19".into()))
-            .clang_args(["-Wall", "-Werror", "-mcpu=v3", "-I", arch])
-            .build()
-            .unwrap();
+        let elf = variant::compile("tests/support/tunnelled.bpf.c", &[]);
         let object = ObjectBuilder::default().open_file(elf.path()).unwrap().load().unwrap();
         let fd = program.as_fd().as_raw_fd();
         let next = object.maps().find(|map| map.name() == "next").unwrap();

@@ -8,6 +8,7 @@ use libbpf_cargo::SkeletonBuilder;
 use libbpf_rs::btf::types::{DataSec, Var};
 use libbpf_rs::btf::{Btf, BtfType};
 use libbpf_rs::{MapCore as _, MapFlags, Object, ObjectBuilder};
+use tempfile::NamedTempFile;
 use zerocopy::IntoBytes as _;
 
 use super::node::Node;
@@ -22,17 +23,7 @@ pub fn load(
     program: &str,
     dispatch: DsrDispatch,
 ) -> Object {
-    let elf = tempfile::NamedTempFile::new().unwrap();
-    let arch = if cfg!(target_arch = "aarch64") { "vmlinux/arm64" } else { "vmlinux/x86" };
-    let mut arguments = vec!["-Wall", "-Werror", "-mcpu=v3", "-Ibpf", "-I", arch];
-    arguments.extend(defines);
-    SkeletonBuilder::new()
-        .source(source)
-        .obj(elf.path())
-        .clang(std::env::var_os("CLANG").unwrap_or_else(|| "clang-19".into()))
-        .clang_args(arguments)
-        .build()
-        .unwrap();
+    let elf = compile(source, defines);
     let mut object = ObjectBuilder::default().open_file(elf.path()).unwrap();
     let config = abi::Config { dsr_dispatch: dispatch as u8, ..config() };
     let at = config_offset(elf.path());
@@ -50,6 +41,22 @@ pub fn load(
         each.set_autoload(wanted);
     }
     object.load().unwrap()
+}
+
+/// `source`, compiled as the datapath is.
+pub fn compile(source: &str, defines: &[&str]) -> NamedTempFile {
+    let elf = NamedTempFile::new().unwrap();
+    let arch = if cfg!(target_arch = "aarch64") { "vmlinux/arm64" } else { "vmlinux/x86" };
+    let mut arguments = vec!["-Wall", "-Werror", "-mcpu=v3", "-Ibpf", "-I", arch];
+    arguments.extend(defines);
+    SkeletonBuilder::new()
+        .source(source)
+        .obj(elf.path())
+        .clang(std::env::var_os("CLANG").unwrap_or_else(|| "clang-19".into()))
+        .clang_args(arguments)
+        .build()
+        .unwrap();
+    elf
 }
 
 fn config_offset(elf: &Path) -> usize {
