@@ -5,8 +5,6 @@
 //! only takes room. Each tick reads a portion of `flows` from where the last one ended, the larger
 //! the fuller the map is. `flows_new` evicts by itself, so there the live ones are only counted.
 
-use std::collections::BTreeSet;
-
 use super::map::{Cursor, Error, Map, PORTION, Tally};
 use crate::abi::{self, Flow, FlowKey, flow_flag};
 
@@ -92,22 +90,12 @@ impl Aging {
             flows.read_portion(&mut self.cursor, missing.min(PORTION), &mut read)?;
         }
 
-        let mut gone = BTreeSet::new();
+        let mut failed = None;
         for (key, flow) in &read {
-            if leads_nowhere(flows, key, flow)? {
-                gone.insert(*key);
-            } else if expired(flow, key.proto, now, &self.timeouts) {
-                self.collect(flows, key, now, &mut gone)?;
-            } else {
-                self.met += 1;
+            if let Err(error) = self.judge(flows, key, flow, now) {
+                failed.get_or_insert(error);
             }
         }
-        let keys: Vec<FlowKey> = gone.into_iter().collect();
-        let failed = flows.remove_batch(&keys);
-        let v6 = |key: &FlowKey| u64::from(!key.saddr.is_v4());
-        self.counts.deleted += (keys.len() - failed.len()) as u64;
-        self.counts.deleted_v6 += keys.iter().map(v6).sum::<u64>();
-        self.counts.deleted_v6 -= failed.iter().map(|failed| v6(&failed.key)).sum::<u64>();
 
         if self.cursor.is_at_end() {
             self.counts.entries = self.met;
@@ -115,33 +103,42 @@ impl Aging {
             self.met = 0;
             self.cursor = Cursor::new();
         }
-        match failed.into_iter().next() {
-            Some(first) => Err(first.error),
-            None => Ok(()),
-        }
+        failed.map_or(Ok(()), Err)
     }
 
-    /// Looks again before judging: a packet may have come since the portion was read.
-    fn collect(
-        &self,
+    /// Deletes the flow, which was read a moment ago, if it has expired. A connection may have opened
+    /// its tuple anew since: it stays.
+    fn judge(
+        &mut self,
         flows: &Map<FlowKey, Flow>,
         key: &FlowKey,
+        flow: &Flow,
         now: u32,
-        gone: &mut BTreeSet<FlowKey>,
     ) -> Result<(), Error> {
-        let old = |key: &FlowKey| -> Result<Option<Flow>, Error> {
-            let flow = flows.get(key)?;
-            Ok(flow.filter(|flow| expired(flow, key.proto, now, &self.timeouts)))
-        };
-        let Some(flow) = old(key)? else { return Ok(()) };
-        gone.insert(*key);
-        // The other direction goes with it, so that no half is left for a later portion. One that
-        // is alive is another flow's by now.
-        let partner = partner_key(key, &flow);
-        if old(&partner)?.is_some() {
-            gone.insert(partner);
+        if leads_nowhere(flows, key, flow)? {
+            let same = |each: &Flow| (each.target, each.created) == (flow.target, flow.created);
+            self.count(key, flows.remove_if(key, same)?);
+            return Ok(());
+        }
+        let timeouts = self.timeouts;
+        let dead = |flow: &Flow| expired(flow, key.proto, now, &timeouts);
+        if !dead(flow) {
+            self.met += 1;
+            return Ok(());
+        }
+        if let Some(flow) = self.count(key, flows.remove_if(key, dead)?) {
+            // The other direction goes with it, so that no half is left for a later portion. One
+            // that is alive is another flow's by now.
+            let partner = partner_key(key, &flow);
+            self.count(&partner, flows.remove_if(&partner, dead)?);
         }
         Ok(())
+    }
+
+    fn count(&mut self, key: &FlowKey, deleted: Option<Flow>) -> Option<Flow> {
+        self.counts.deleted += u64::from(deleted.is_some());
+        self.counts.deleted_v6 += u64::from(deleted.is_some() && !key.saddr.is_v4());
+        deleted
     }
 }
 

@@ -136,6 +136,28 @@ impl<K: Plain, V: Plain> Map<K, V> {
             .map_err(|source| self.error("delete from", source))
     }
 
+    /// Removes the entry if `judge` says so of its value, and returns that. Programs may put another
+    /// under the key at any time: one that has come between the look and the removal is judged as
+    /// well, and put back unless it is to go too. Below Linux 5.14 that one is lost.
+    pub fn remove_if(&self, key: &K, judge: impl Fn(&V) -> bool) -> Result<Option<V>, Error> {
+        let Some(seen) = self.get(key)?.filter(&judge) else { return Ok(None) };
+        let mut value = V::new_zeroed();
+        let bytes = bytes_mut(&mut value);
+        let taken = match sys::take(self.fd.as_fd(), Self::SIZES, key.as_bytes(), bytes) {
+            Err(error) if sys::refused(&error) => return Ok(self.remove(key)?.then_some(seen)),
+            taken => taken,
+        };
+        let taken = self.operations.note(Operation::Delete, taken);
+        if !taken.map_err(|source| self.error("delete from", source))? {
+            return Ok(None);
+        }
+        if judge(&value) {
+            return Ok(Some(value));
+        }
+        self.add(key, &value)?;
+        Ok(None)
+    }
+
     fn error(&self, action: &'static str, source: io::Error) -> Error {
         error(&self.name, self.max_entries, action, source)
     }

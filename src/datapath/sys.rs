@@ -19,7 +19,7 @@ mod window;
 pub(super) use btf::{kernel_btf, object_btf, object_types};
 pub(super) use link::{LinkTarget, link_create, link_detach, link_info, link_update, xdp_attached};
 pub(super) use map::{
-    Walk, delete, delete_batch, lookup, lookup_batch, map_info, next_key, refused, update,
+    Walk, delete, delete_batch, lookup, lookup_batch, map_info, next_key, refused, take, update,
     update_batch,
 };
 pub(super) use probe::{has_helper, has_map_type, has_program_type, load_trivial};

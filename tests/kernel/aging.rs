@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Collection of expired flows.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use culvert::abi::{Addr, Affinity, AffinityKey, Flow, FlowKey, Zone, flow_flag};
 use culvert::datapath::Datapath;
@@ -158,6 +161,75 @@ fn a_key_that_another_flow_has_taken_over_stays() {
     Aging::new(&config()).tick(flows, NOW).unwrap();
     let left: Vec<_> = flows.entries().unwrap().into_iter().map(|(key, _)| key).collect();
     assert_eq!(left, [partner]);
+}
+
+#[test]
+fn what_comes_between_the_look_and_the_removal_is_judged_as_well() {
+    let root = PinRoot::new();
+    let datapath = Datapath::open(root.options()).unwrap();
+    let flows = &datapath.maps().flows;
+    let [(key, old), _] = connection(1);
+    let dead = |flow: &Flow| flow.last_seen == 0;
+    for (newer, stays) in [(NOW, true), (0, false)] {
+        flows.set(&key, &old).unwrap();
+        let newer = Flow { last_seen: newer, service: 7, ..old };
+        let looks = Cell::new(0);
+        let gone = flows.remove_if(&key, |flow| {
+            looks.set(looks.get() + 1);
+            let judged = dead(flow);
+            // Another connection opens the tuple.
+            if looks.get() == 1 {
+                flows.set(&key, &newer).unwrap();
+            }
+            judged
+        });
+        assert_eq!(gone.unwrap().map(|flow| flow.service), (!stays).then_some(7));
+        assert_eq!(flows.get(&key).unwrap().map(|flow| flow.service), stays.then_some(7));
+        assert_eq!(looks.get(), 2);
+    }
+    flows.set(&key, &Flow { last_seen: NOW, ..old }).unwrap();
+    assert!(flows.remove_if(&key, dead).unwrap().is_none());
+    assert!(flows.get(&key).unwrap().is_some());
+    assert!(flows.remove(&key).unwrap());
+    assert!(flows.remove_if(&key, dead).unwrap().is_none());
+}
+
+/// Clients go through their ports, and each has been another connection's not long ago.
+#[test]
+fn a_tuple_that_opens_anew_while_it_is_collected_stays_open() {
+    const CONNECTIONS: u32 = 10_000;
+    let root = PinRoot::new();
+    let mut options = root.options();
+    options.map_sizes.insert("flows".to_owned(), 4 * CONNECTIONS);
+    let datapath = Datapath::open(options).unwrap();
+    let flows = &datapath.maps().flows;
+    for round in 0..4 {
+        let idle = NOW - config().udp_unreplied_timeout - 1;
+        let entries = |last_seen| {
+            let all = (0..CONNECTIONS).flat_map(connection);
+            all.map(move |(key, flow)| (key, Flow { last_seen, ..flow }))
+        };
+        assert!(flows.set_batch(&entries(idle).collect::<Vec<_>>()).is_empty());
+        let (begun, done) = (AtomicBool::new(false), AtomicBool::new(false));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut aging = Aging::new(&config());
+                while !done.load(Ordering::Acquire) {
+                    aging.tick(flows, NOW).unwrap();
+                    begun.store(aging.counts().deleted > 0, Ordering::Release);
+                }
+            });
+            while !begun.load(Ordering::Acquire) {
+                thread::yield_now();
+            }
+            for (key, flow) in entries(NOW) {
+                flows.set(&key, &flow).unwrap();
+            }
+            done.store(true, Ordering::Release);
+        });
+        let lost = entries(NOW).filter(|(key, _)| flows.get(key).unwrap().is_none()).count();
+        assert_eq!(lost, 0, "round {round}");
+    }
 }
 
 #[test]

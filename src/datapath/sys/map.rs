@@ -77,6 +77,24 @@ pub(in crate::datapath) fn delete(fd: BorrowedFd<'_>, sizes: Walk, key: &[u8]) -
     found(unsafe { raw::bpf_map_delete_elem(fd.as_raw_fd(), key.as_ptr().cast()) })
 }
 
+/// As [`lookup`], and deletes the entry in the same step. Linux 5.14; before that it is [`refused`].
+pub(in crate::datapath) fn take(
+    fd: BorrowedFd<'_>,
+    sizes: Walk,
+    key: &[u8],
+    value: &mut [u8],
+) -> io::Result<bool> {
+    assert!(key.len() == sizes.key && value.len() == sizes.value, "sizes were checked at open");
+    // SAFETY: both buffers have the lengths the kernel uses, as asserted.
+    found(unsafe {
+        raw::bpf_map_lookup_and_delete_elem(
+            fd.as_raw_fd(),
+            key.as_ptr().cast(),
+            value.as_mut_ptr().cast(),
+        )
+    })
+}
+
 /// Writes the key after `key` (the first one for `None`) into `next`. False at the end.
 pub(in crate::datapath) fn next_key(
     fd: BorrowedFd<'_>,
@@ -147,7 +165,7 @@ fn progress(done: u32, count: usize, error: &io::Error) -> usize {
     if done >= count || refused(error) { 0 } else { done }
 }
 
-/// The map type or the kernel has no such batch operation.
+/// The map type or the kernel has no such operation.
 pub(in crate::datapath) fn refused(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(super::ENOTSUPP | libc::EINVAL | libc::EOPNOTSUPP))
 }
