@@ -31,9 +31,7 @@ static __always_inline int enter_node(struct __sk_buff *skb, struct packet *pack
 	if (parsed == PARSED_SHORT)
 		return verdict_drop(DROP_MALFORMED);
 	if (parsed == PARSED_L4) {
-		if (!flow)
-			flow = flow_find(&packet->key, now);
-		done = translate_by(skb, packet, flow, now, v6);
+		done = translate(skb, packet, flow, now, v6);
 		if (done != VERDICT_NONE)
 			return done;
 		/* Without a flow, none may be chosen here. */

@@ -20,7 +20,7 @@ static __always_inline int leave_pod(struct __sk_buff *skb, struct packet *packe
 		done = pod_direct(skb, packet, v6);
 		if (done != VERDICT_NONE)
 			return done;
-		done = translate(skb, packet, clock_ticks(), v6);
+		done = translate(skb, packet, NULL, clock_ticks(), v6);
 		if (done != VERDICT_NONE)
 			return done;
 	}

@@ -25,9 +25,7 @@ static __always_inline int enter_tunnelled(struct __sk_buff *skb, struct packet 
 	packet->key.zone = -why;
 	if (packet_parse(skb, packet, v6) != PARSED_L4)
 		return verdict_drop(DROP_DSR_MALFORMED);
-	if (!flow)
-		flow = flow_find(&packet->key, now);
-	done = translate_by(skb, packet, flow, now, v6);
+	done = translate(skb, packet, flow, now, v6);
 	return done != VERDICT_NONE ? done : verdict_drop(DROP_FLOWS_FULL);
 }
 

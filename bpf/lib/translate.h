@@ -62,15 +62,17 @@ static __always_inline int translate_unknown(const struct packet *packet, __u32 
 }
 
 /*
- * Acts on @packet if it has @flow, which may be NULL. Returns the verdict, or VERDICT_NONE when it
- * has none that may be used: the caller goes on as for a first packet.
+ * Acts on @packet if it has a flow: @flow, if that has been found already. Returns the verdict, or
+ * VERDICT_NONE when it has none that may be used: the caller goes on as for a first packet.
  */
-static __always_inline int translate_by(struct __sk_buff *skb, struct packet *packet,
-					struct flow *flow, __u32 now, const bool v6)
+static __always_inline int translate(struct __sk_buff *skb, struct packet *packet,
+				     struct flow *flow, __u32 now, const bool v6)
 {
 	const struct settings *settings = settings_get();
 	bool ticked;
 
+	if (!flow)
+		flow = flow_find(&packet->key, now);
 	if (!flow)
 		return translate_unknown(packet, now);
 	packet->service = flow->service;
@@ -111,13 +113,6 @@ static __always_inline int translate_by(struct __sk_buff *skb, struct packet *pa
 	if (CONFIG.dsr_dispatch && (packet->tcp_flags & TCP_FLAG_SYN) && dsr_ends_here(flow))
 		dsr_clamp(skb, packet->l4_off, flow->mtu, v6);
 	return output_flow(skb, flow, ticked);
-}
-
-/* As translate_by(), by the flow that @packet has. */
-static __always_inline int translate(struct __sk_buff *skb, struct packet *packet, __u32 now,
-				     const bool v6)
-{
-	return translate_by(skb, packet, flow_find(&packet->key, now), now, v6);
 }
 
 /*
