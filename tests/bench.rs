@@ -22,13 +22,17 @@ fn compare(machine: &str, now: (u32, u32)) -> Output {
 }
 
 fn compare_run(machine: &str, (tc, trips): (u32, u32), more: &[&str]) -> Output {
-    let dir = tempfile::tempdir().unwrap();
-    let [limits, baseline, now] = ["limits", "baseline", "now"].map(|name| dir.path().join(name));
-    fs::write(&limits, LIMITS).unwrap();
-    fs::write(&baseline, BASELINE).unwrap();
     let lines = format!(
         "machine\t{machine}\t-\ntc_ns\t{tc}\tns\ntrips\t{trips}\t/s\nunheard_of_ns\t9\tns\n"
     );
+    compare_lines(BASELINE, &lines, more)
+}
+
+fn compare_lines(before: &str, lines: &str, more: &[&str]) -> Output {
+    let dir = tempfile::tempdir().unwrap();
+    let [limits, baseline, now] = ["limits", "baseline", "now"].map(|name| dir.path().join(name));
+    fs::write(&limits, LIMITS).unwrap();
+    fs::write(&baseline, before).unwrap();
     fs::write(&now, lines).unwrap();
     let files = [&bench("peers.txt"), &limits, &baseline, &now];
     Command::new(bench("compare")).args(files).args(more).output().unwrap()
@@ -68,6 +72,30 @@ fn what_is_over_its_limit_fails_on_any_machine() {
         assert_eq!(said.trim(), "over its limit: trips (3000 /s)");
     }
     assert!(compare("here", (100, 3000)).status.success());
+}
+
+/// A lookup alone tells what the cache holds for us in this hour.
+#[test]
+fn what_needs_more_cache_than_there_is_may_take_longer_by_as_much() {
+    let lines = |bare, many, one| {
+        format!(
+            "machine\there\t-\nbare_lookup_ns_16k\t{bare}\tns\ntc_ns_16k\t{many}\tns\ntc_ns\t{one}\tns\n"
+        )
+    };
+    for (bare, many, one, worse) in [
+        (50, 114, 100, ""),
+        (50, 116, 100, "tc_ns_16k"),
+        (100, 228, 100, ""),
+        (100, 232, 100, "tc_ns_16k"),
+        (100, 100, 116, "tc_ns"),
+        (25, 114, 100, ""),
+    ] {
+        let output = compare_lines(&lines(50, 100, 100), &lines(bare, many, one), &[]);
+        let said = String::from_utf8(output.stderr).unwrap();
+        let code = i32::from(!worse.is_empty());
+        assert_eq!(output.status.code(), Some(code), "{bare} {many} {one}: {said}");
+        assert_eq!(said.trim().rsplit(": ").next(), Some(worse), "{bare} {many} {one}");
+    }
 }
 
 #[test]
