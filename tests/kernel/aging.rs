@@ -13,16 +13,22 @@ use culvert::datapath::aging::{Aging, HalfOpen, partner_key};
 use culvert::datapath::map::Tally;
 use zerocopy::FromZeros as _;
 
-use crate::support::pins::{PinRoot, config};
+use crate::support::pins::{PinRoot, all_programs_but, config};
 
 const NOW: u32 = 1_000_000;
+
+/// All maps, `map` of `size` entries, and no program.
+fn maps_with(root: &PinRoot, map: &str, size: u32) -> Datapath {
+    let mut options = root.options();
+    options.programs_off = all_programs_but(&[]).collect();
+    options.map_sizes.insert(map.to_owned(), size);
+    Datapath::open(options).unwrap()
+}
 
 #[test]
 fn the_expired_go_in_both_directions_and_nothing_else() {
     let root = PinRoot::new();
-    let mut options = root.options();
-    options.map_sizes.insert("flows".to_owned(), 60_000);
-    let datapath = Datapath::open(options).unwrap();
+    let datapath = maps_with(&root, "flows", 60_000);
     let flows = &datapath.maps().flows;
     let unreplied = config().udp_unreplied_timeout;
 
@@ -59,7 +65,7 @@ fn the_expired_go_in_both_directions_and_nothing_else() {
 #[test]
 fn what_leads_to_a_connection_goes_with_it() {
     let root = PinRoot::new();
-    let datapath = Datapath::open(root.options()).unwrap();
+    let datapath = maps_with(&root, "flows", 1_000);
     let flows = &datapath.maps().flows;
     let mut kept = BTreeSet::new();
     for number in 0..2 {
@@ -83,9 +89,7 @@ fn what_leads_to_a_connection_goes_with_it() {
 #[test]
 fn the_half_open_are_counted_a_part_at_a_time() {
     let root = PinRoot::new();
-    let mut options = root.options();
-    options.map_sizes.insert("flows_new".to_owned(), 60_000);
-    let datapath = Datapath::open(options).unwrap();
+    let datapath = maps_with(&root, "flows_new", 60_000);
     let flows = &datapath.maps().flows_new;
     let mut entries = Vec::new();
     for number in 0..6_000 {
@@ -118,9 +122,7 @@ fn the_half_open_are_counted_a_part_at_a_time() {
 #[test]
 fn other_maps_are_counted_a_part_at_a_time_too() {
     let root = PinRoot::new();
-    let mut options = root.options();
-    options.map_sizes.insert("affinities".to_owned(), 6_000);
-    let datapath = Datapath::open(options).unwrap();
+    let datapath = maps_with(&root, "affinities", 6_000);
     let affinities = &datapath.maps().affinities;
     let entry = |number: u32| {
         let key = AffinityKey { client: Addr::ZERO, service: number, pad: 0 };
@@ -148,7 +150,7 @@ fn other_maps_are_counted_a_part_at_a_time_too() {
 #[test]
 fn a_key_that_another_flow_has_taken_over_stays() {
     let root = PinRoot::new();
-    let datapath = Datapath::open(root.options()).unwrap();
+    let datapath = maps_with(&root, "flows", 1_000);
     let flows = &datapath.maps().flows;
     let [(key, mut old), (partner, mut other)] = connection(1);
     // The partner's entry has come to belong to a flow that answers somebody else.
@@ -166,7 +168,7 @@ fn a_key_that_another_flow_has_taken_over_stays() {
 #[test]
 fn what_comes_between_the_look_and_the_removal_is_judged_as_well() {
     let root = PinRoot::new();
-    let datapath = Datapath::open(root.options()).unwrap();
+    let datapath = maps_with(&root, "flows", 1_000);
     let flows = &datapath.maps().flows;
     let [(key, old), _] = connection(1);
     let dead = |flow: &Flow| flow.last_seen == 0;
@@ -199,9 +201,7 @@ fn what_comes_between_the_look_and_the_removal_is_judged_as_well() {
 fn a_tuple_that_opens_anew_while_it_is_collected_stays_open() {
     const CONNECTIONS: u32 = 10_000;
     let root = PinRoot::new();
-    let mut options = root.options();
-    options.map_sizes.insert("flows".to_owned(), 4 * CONNECTIONS);
-    let datapath = Datapath::open(options).unwrap();
+    let datapath = maps_with(&root, "flows", 4 * CONNECTIONS);
     let flows = &datapath.maps().flows;
     for round in 0..4 {
         let idle = NOW - config().udp_unreplied_timeout - 1;
@@ -235,9 +235,7 @@ fn a_tuple_that_opens_anew_while_it_is_collected_stays_open() {
 #[test]
 fn a_partner_is_not_left_alone_until_its_own_turn() {
     let root = PinRoot::new();
-    let mut options = root.options();
-    options.map_sizes.insert("flows".to_owned(), 60_000);
-    let datapath = Datapath::open(options).unwrap();
+    let datapath = maps_with(&root, "flows", 60_000);
     let flows = &datapath.maps().flows;
     // More than a tick reads: without pairing, a first tick would leave halves behind.
     for number in 0..5000 {
