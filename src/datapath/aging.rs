@@ -117,8 +117,7 @@ impl Aging {
     ) -> Result<(), Error> {
         if leads_nowhere(flows, key, flow)? {
             let same = |each: &Flow| (each.target, each.created) == (flow.target, flow.created);
-            self.count(key, flows.remove_if(key, same)?);
-            return Ok(());
+            return self.remove(flows, key, same).map(drop);
         }
         let timeouts = self.timeouts;
         let dead = |flow: &Flow| expired(flow, key.proto, now, &timeouts);
@@ -126,19 +125,24 @@ impl Aging {
             self.met += 1;
             return Ok(());
         }
-        if let Some(flow) = self.count(key, flows.remove_if(key, dead)?) {
+        if let Some(flow) = self.remove(flows, key, dead)? {
             // The other direction goes with it, so that no half is left for a later portion. One
             // that is alive is another flow's by now.
-            let partner = partner_key(key, &flow);
-            self.count(&partner, flows.remove_if(&partner, dead)?);
+            self.remove(flows, &partner_key(key, &flow), dead)?;
         }
         Ok(())
     }
 
-    fn count(&mut self, key: &FlowKey, deleted: Option<Flow>) -> Option<Flow> {
-        self.counts.deleted += u64::from(deleted.is_some());
-        self.counts.deleted_v6 += u64::from(deleted.is_some() && !key.saddr.is_v4());
-        deleted
+    fn remove(
+        &mut self,
+        flows: &Map<FlowKey, Flow>,
+        key: &FlowKey,
+        gone: impl Fn(&Flow) -> bool,
+    ) -> Result<Option<Flow>, Error> {
+        let removed = flows.remove_if(key, gone)?;
+        self.counts.deleted += u64::from(removed.is_some());
+        self.counts.deleted_v6 += u64::from(removed.is_some() && !key.saddr.is_v4());
+        Ok(removed)
     }
 }
 

@@ -4,6 +4,7 @@
 //! Callers pass byte slices; every function checks them against the sizes it is told, so that the
 //! kernel never reads or writes past their end.
 
+use std::ffi::c_void;
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::ptr;
@@ -46,12 +47,30 @@ pub(in crate::datapath) fn lookup(
     key: &[u8],
     value: &mut [u8],
 ) -> io::Result<bool> {
+    fill(raw::bpf_map_lookup_elem, fd, sizes, key, value)
+}
+
+/// As [`lookup`], and deletes the entry in the same step. Linux 5.14; before that it is [`refused`].
+pub(in crate::datapath) fn take(
+    fd: BorrowedFd<'_>,
+    sizes: Walk,
+    key: &[u8],
+    value: &mut [u8],
+) -> io::Result<bool> {
+    fill(raw::bpf_map_lookup_and_delete_elem, fd, sizes, key, value)
+}
+
+/// `call` reads the key and writes the value, each as long as the map's.
+fn fill(
+    call: unsafe extern "C" fn(i32, *const c_void, *mut c_void) -> i32,
+    fd: BorrowedFd<'_>,
+    sizes: Walk,
+    key: &[u8],
+    value: &mut [u8],
+) -> io::Result<bool> {
     assert!(key.len() == sizes.key && value.len() == sizes.value, "sizes were checked at open");
     // SAFETY: both buffers have the lengths the kernel uses, as asserted.
-    let ret = unsafe {
-        raw::bpf_map_lookup_elem(fd.as_raw_fd(), key.as_ptr().cast(), value.as_mut_ptr().cast())
-    };
-    found(ret)
+    found(unsafe { call(fd.as_raw_fd(), key.as_ptr().cast(), value.as_mut_ptr().cast()) })
 }
 
 /// `flags`: `BPF_ANY`, `BPF_NOEXIST` or `BPF_EXIST`.
@@ -75,24 +94,6 @@ pub(in crate::datapath) fn delete(fd: BorrowedFd<'_>, sizes: Walk, key: &[u8]) -
     assert!(key.len() == sizes.key, "sizes were checked at open");
     // SAFETY: the key has the length the kernel reads, as asserted.
     found(unsafe { raw::bpf_map_delete_elem(fd.as_raw_fd(), key.as_ptr().cast()) })
-}
-
-/// As [`lookup`], and deletes the entry in the same step. Linux 5.14; before that it is [`refused`].
-pub(in crate::datapath) fn take(
-    fd: BorrowedFd<'_>,
-    sizes: Walk,
-    key: &[u8],
-    value: &mut [u8],
-) -> io::Result<bool> {
-    assert!(key.len() == sizes.key && value.len() == sizes.value, "sizes were checked at open");
-    // SAFETY: both buffers have the lengths the kernel uses, as asserted.
-    found(unsafe {
-        raw::bpf_map_lookup_and_delete_elem(
-            fd.as_raw_fd(),
-            key.as_ptr().cast(),
-            value.as_mut_ptr().cast(),
-        )
-    })
 }
 
 /// Writes the key after `key` (the first one for `None`) into `next`. False at the end.
